@@ -1,0 +1,407 @@
+//! The command line. stdout is data, stderr is for people.
+
+use std::{
+    io::Write,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::{
+    graph::{Graph, TargetError},
+    kinds::{Kinds, TableFormat},
+    log::describe,
+    recipe::{Diagnostics, Recipe},
+    reporter::say,
+    store::{Store, StoreError, Use},
+};
+
+mod collect;
+mod draw;
+mod inspect;
+mod schema;
+mod work;
+
+/// What the process's exit code means.
+pub mod exit {
+    /// Everything asked for is done; for `plan`, nothing is to be done.
+    pub const DONE: u8 = 0;
+    /// A bug in retort.
+    pub const BUG: u8 = 1;
+    /// The recipe or the arguments are wrong.
+    pub const BAD_INPUT: u8 = 2;
+    /// A cell failed, or the store could not be used.
+    pub const FAILED: u8 = 3;
+    /// For `plan`: there is work to do.
+    pub const WORK_TO_DO: u8 = 4;
+    /// The user interrupted the run.
+    pub const INTERRUPTED: u8 = 130;
+}
+
+/// Turns a recipe into a distilled student, a results table and an analysis of what changed.
+#[derive(Parser)]
+#[command(name = "retort", version, about, after_help = EXIT_CODES)]
+struct Arguments {
+    /// Where artifacts are kept
+    #[arg(long, global = true, env = "RETORT_STORE", default_value = ".retort", value_name = "DIR")]
+    store: PathBuf,
+    #[command(subcommand)]
+    command: Command,
+}
+
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a bug in retort; 2 bad recipe or arguments; 3 a cell failed; \
+4 `plan` found work to do; 130 interrupted";
+
+#[derive(clap::Args)]
+struct RecipeArguments {
+    /// The recipe, a YAML file
+    recipe: PathBuf,
+    /// Replace a value of the recipe: `--set vars.data=../data`
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    sets: Vec<String>,
+    /// What to compute on, in place of the recipe's `backend`
+    #[arg(long)]
+    backend: Option<String>,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run what is not up to date, and print the tables
+    Run {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Cells, stages or tables to run with all they need; everything by default
+        targets: Vec<String>,
+        /// CPU threads for all cells together; all cores by default
+        #[arg(long, short)]
+        jobs: Option<usize>,
+        /// Start nothing more after a failure
+        #[arg(long)]
+        fail_fast: bool,
+        /// Show only failures and tables
+        #[arg(long, short)]
+        quiet: bool,
+    },
+    /// Say what would run and why; exit code 4 if anything would
+    Plan {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Cells, stages or tables to plan with all they need; everything by default
+        targets: Vec<String>,
+        /// Name every cell, the reused ones too
+        #[arg(long)]
+        all: bool,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Say why one cell would run, field by field
+    Why {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// The cell, as `plan` names it
+        cell: String,
+    },
+    /// Find every mistake in recipes, without running anything
+    Check {
+        /// Recipes
+        #[arg(required = true)]
+        recipes: Vec<PathBuf>,
+        /// Replace a value of the recipes
+        #[arg(long = "set", value_name = "PATH=VALUE")]
+        sets: Vec<String>,
+    },
+    /// Draw the stages and what they read, the matrix folded
+    Graph {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// How to draw
+        #[arg(long, value_enum, default_value = "text")]
+        format: draw::GraphFormat,
+    },
+    /// Print tables that are up to date
+    Table {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// One table; all by default
+        table: Option<String>,
+        /// How to print
+        #[arg(long, value_enum, default_value = "terminal")]
+        format: TableFormat,
+    },
+    /// Print an artifact readably
+    Show {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// A cell, or a cell and one of its output ports: `student[method=mind,seed=1]:metrics`
+        cell: String,
+        /// How many records of each file
+        #[arg(long, short = 'n', default_value_t = 5)]
+        records: usize,
+        /// Print only where the artifact is
+        #[arg(long)]
+        path: bool,
+    },
+    /// List the runs of the store
+    Runs,
+    /// Print the events of a run
+    Logs {
+        /// The run, as `runs` names it; the last one by default
+        run: Option<String>,
+        /// Only events of cells whose name contains this
+        #[arg(long)]
+        cell: Option<String>,
+        /// Print the events as they are stored, JSON Lines
+        #[arg(long)]
+        json: bool,
+    },
+    /// Remove what no recipe's latest state needs
+    Gc {
+        /// Only say what would be removed and what each byte is for
+        #[arg(long)]
+        dry_run: bool,
+        /// Keep unneeded results until the store is larger than this, oldest go first: `10GB`
+        #[arg(long, default_value = "0")]
+        max_size: String,
+    },
+    /// List the kinds of stages with their ports and params
+    Kinds {
+        /// One kind in full
+        kind: Option<String>,
+        /// Print JSON
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print a JSON Schema of recipes, for editors
+    Schema,
+    /// List what this build and machine can compute on
+    Backends {
+        /// Also compute something small on each that is usable
+        #[arg(long)]
+        test: bool,
+    },
+    /// Write a starting recipe with comments
+    Init {
+        /// The folder
+        #[arg(default_value = ".")]
+        folder: PathBuf,
+    },
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Why a command could not do what was asked.
+#[derive(Debug, thiserror::Error)]
+enum CliError {
+    #[error("{0}")]
+    Recipe(Diagnostics),
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Stage(#[from] contract::StageError),
+    #[error("cannot write `{}`", path.display())]
+    Write {
+        path: PathBuf,
+        #[source]
+        source: std::io::Error,
+    },
+    #[error("{message}")]
+    Asked { message: String, help: Option<String> },
+    #[error("{problem}")]
+    Backend { problem: String, help: String },
+}
+
+impl CliError {
+    fn code(&self) -> u8 {
+        match self {
+            Self::Recipe(_) | Self::Target(_) | Self::Asked { .. } | Self::Backend { .. } => exit::BAD_INPUT,
+            Self::Store(_) | Self::Stage(_) | Self::Write { .. } => exit::FAILED,
+        }
+    }
+
+    fn help(&self) -> Option<String> {
+        match self {
+            Self::Target(error) => error.help(),
+            Self::Stage(error) => error.help().map(str::to_owned),
+            Self::Asked { help, .. } => help.clone(),
+            Self::Backend { help, .. } => Some(help.clone()),
+            Self::Store(StoreError::Busy { .. }) => Some("try again when it has finished".to_owned()),
+            Self::Recipe(_) | Self::Store(_) | Self::Write { .. } => None,
+        }
+    }
+}
+
+/// Reads the arguments, does what they say, and returns the exit code.
+pub fn main(kinds: &'static Kinds) -> ExitCode {
+    let filter = tracing_subscriber::EnvFilter::try_from_env("RETORT_LOG").unwrap_or_else(|_| "warn".into());
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    quiet_worker_panics();
+    let arguments = Arguments::parse();
+    match command(kinds, arguments) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            match &error {
+                // Diagnostics bring their own `error:` lines.
+                CliError::Recipe(diagnostics) => say(diagnostics.to_string().trim_end()),
+                error => say(&format!("error: {}", describe(error))),
+            }
+            if let Some(help) = error.help() {
+                say(&format!("help: {help}"));
+            }
+            ExitCode::from(error.code())
+        }
+    }
+}
+
+/// A panic in a cell becomes a failed cell; its place goes to the log rather than across the progress bars.
+fn quiet_worker_panics() {
+    let usual = std::panic::take_hook();
+    std::panic::set_hook(Box::new(move |info| {
+        if std::thread::current().name() == Some("main") {
+            usual(info);
+        } else {
+            tracing::info!("{info}");
+        }
+    }));
+}
+
+fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> {
+    let store = || Ok::<_, CliError>(Store::open(&arguments.store, Use::Shared)?);
+    match arguments.command {
+        Command::Run { recipe, targets, jobs, fail_fast, quiet } => {
+            let graph = load(kinds, &recipe)?;
+            work::run(kinds, &graph, &store()?, &recipe.recipe, &targets, work::Settings { jobs, fail_fast, quiet })
+        }
+        Command::Plan { recipe, targets, all, json } => {
+            work::plan(&load(kinds, &recipe)?, &store()?, &targets, all, json)
+        }
+        Command::Why { recipe, cell } => work::why(&load(kinds, &recipe)?, &store()?, &cell),
+        Command::Check { recipes, sets } => check(kinds, recipes, &sets),
+        Command::Graph { recipe, format } => {
+            print(&draw::draw(&load(kinds, &recipe)?, format));
+            Ok(exit::DONE)
+        }
+        Command::Table { recipe, table, format } => {
+            work::table(kinds, &load(kinds, &recipe)?, &store()?, table.as_deref(), format)
+        }
+        Command::Show { recipe, cell, records, path } => {
+            inspect::show(&load(kinds, &recipe)?, &store()?, &cell, records, path)
+        }
+        Command::Runs => inspect::runs(&store()?),
+        Command::Logs { run, cell, json } => inspect::logs(&store()?, run.as_deref(), cell.as_deref(), json),
+        Command::Gc { dry_run, max_size } => {
+            collect::gc(&Store::open(&arguments.store, Use::Exclusive)?, dry_run, &max_size)
+        }
+        Command::Kinds { kind, json } => schema::kinds(kinds, kind.as_deref(), json),
+        Command::Schema => {
+            print(&format!("{:#}\n", schema::recipe(kinds)));
+            Ok(exit::DONE)
+        }
+        Command::Backends { test } => Ok(backends(kinds, test)),
+        Command::Init { folder } => init(&folder),
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Arguments::command(), "retort", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            Ok(exit::DONE)
+        }
+    }
+}
+
+fn load(kinds: &Kinds, arguments: &RecipeArguments) -> Result<Graph, CliError> {
+    let recipe = Recipe::load(&arguments.recipe, &arguments.sets).map_err(CliError::Recipe)?;
+    Graph::build(recipe, kinds, arguments.backend.as_deref()).map_err(CliError::Recipe)
+}
+
+fn check(kinds: &Kinds, recipes: Vec<PathBuf>, sets: &[String]) -> Result<u8, CliError> {
+    let mut code = exit::DONE;
+    for recipe in recipes {
+        let arguments = RecipeArguments { recipe, sets: sets.to_vec(), backend: None };
+        match load(kinds, &arguments) {
+            Ok(graph) => print(&format!(
+                "{}: {} stages, {} cells\n",
+                arguments.recipe.display(),
+                graph.stages.len(),
+                graph.cells.len()
+            )),
+            Err(error) => {
+                say(error.to_string().trim_end());
+                code = error.code();
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn backends(kinds: &Kinds, test: bool) -> u8 {
+    let mut text = String::new();
+    for name in kinds.backends {
+        let report = (kinds.backend_report)(name);
+        let state = match (&report.problem, test) {
+            (Some((problem, help)), _) => format!("{problem}; {help}"),
+            (None, false) => "usable".to_owned(),
+            (None, true) => match (kinds.backend_test)(name) {
+                Ok(result) => format!("usable: {result}"),
+                Err(problem) => format!("fails its test: {problem}"),
+            },
+        };
+        text.push_str(&format!("{name:6} {} {state}\n", if report.built { "built in " } else { "not built" }));
+    }
+    print(&text);
+    exit::DONE
+}
+
+fn init(folder: &Path) -> Result<u8, CliError> {
+    let path = folder.join("recipe.yaml");
+    let written = std::fs::create_dir_all(folder).and_then(|()| {
+        let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(&path)?;
+        file.write_all(include_str!("../recipes/quickstart.yaml").as_bytes())
+    });
+    match written {
+        Ok(()) => {
+            say(&format!("wrote {}: now `retort run {}`", path.display(), path.display()));
+            Ok(exit::DONE)
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(CliError::Asked {
+            message: format!("`{}` is there already", path.display()),
+            help: Some("name another folder".to_owned()),
+        }),
+        Err(source) => Err(CliError::Write { path, source }),
+    }
+}
+
+/// Writes data to stdout. A reader that has seen enough (`| head`) ends the process quietly.
+fn print(text: &str) {
+    let mut stdout = std::io::stdout().lock();
+    let written = stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush());
+    if let Err(error) = written {
+        let quietly = error.kind() == std::io::ErrorKind::BrokenPipe;
+        std::process::exit(i32::from(if quietly { exit::DONE } else { exit::FAILED }));
+    }
+}
+
+/// Set by the first Ctrl-C; the second ends the process at once.
+fn cancellation() -> Arc<AtomicBool> {
+    let cancelled = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&cancelled);
+    let set = ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::Relaxed) {
+            std::process::exit(i32::from(exit::INTERRUPTED));
+        }
+        say("stopping: finished work is kept; press Ctrl-C again to stop at once");
+    });
+    if let Err(error) = set {
+        tracing::warn!(%error, "Ctrl-C will stop at once");
+    }
+    cancelled
+}

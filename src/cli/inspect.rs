@@ -1,0 +1,198 @@
+//! `show`, `runs` and `logs`: what is in the store, readably. Knows file formats, not what artifacts mean.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use serde_json::Value;
+
+use super::{CliError, exit, print};
+use crate::{
+    graph::Graph,
+    history::History,
+    log,
+    plan::{Decision, Plan},
+    reporter,
+    store::{Store, list},
+};
+
+/// Text files longer than this many lines are cut.
+const TEXT_LINES: usize = 200;
+
+pub(super) fn show(
+    graph: &Graph,
+    store: &Store,
+    target: &str,
+    records: usize,
+    path_only: bool,
+) -> Result<u8, CliError> {
+    let (cell, port) = match target.rsplit_once(':') {
+        Some((cell, port)) => (cell, Some(port)),
+        None => (target, None),
+    };
+    let history = History::open(store, &graph.recipe);
+    let cells = graph.select(cell)?;
+    let plan = Plan::make(graph, &graph.closure(&cells), store, &history)?;
+    let mut text = String::new();
+    for cell in cells {
+        let name = &graph.cells[cell].name;
+        // What is there may be looked at even when it is not up to date any more.
+        let outputs = match &plan.decisions[&cell] {
+            Decision::Reuse { outputs, .. } => Some(outputs.clone()),
+            Decision::Run { .. } | Decision::Undecided { .. } => {
+                let latest = history.latest(&name.0).and_then(|fingerprint| store.record(fingerprint));
+                latest.map(|record| record.outputs).inspect(|_| {
+                    reporter::say(&format!("warning: `{name}` is not up to date; this is its last result"));
+                })
+            }
+        };
+        let Some(outputs) = outputs else {
+            return Err(CliError::Asked {
+                message: format!("`{name}` has no result yet"),
+                help: Some("`retort run` makes it".to_owned()),
+            });
+        };
+        if let Some(port) = port
+            && !outputs.contains_key(port)
+        {
+            let known: Vec<&String> = outputs.keys().collect();
+            return Err(CliError::Asked {
+                message: format!("`{name}` has no output port `{port}`"),
+                help: Some(format!("its output ports: {known:?}").replace('"', "`")),
+            });
+        }
+        for (name_of_port, digest) in outputs.iter().filter(|(name, _)| port.is_none_or(|port| port == *name)) {
+            let folder = store.object(digest);
+            if path_only {
+                writeln!(text, "{}", folder.display()).ok();
+                continue;
+            }
+            writeln!(text, "# {name}:{name_of_port} ({})", folder.display()).ok();
+            for (file, size) in list(&folder)? {
+                writeln!(text, "\n## {file} ({})", reporter::bytes(size)).ok();
+                show_file(&folder.join(&file), records, &mut text);
+            }
+            text.push('\n');
+        }
+    }
+    print(&text);
+    Ok(exit::DONE)
+}
+
+fn show_file(path: &Path, records: usize, text: &mut String) {
+    let extension = path.extension().map(|extension| extension.to_string_lossy().into_owned());
+    match extension.as_deref() {
+        Some("safetensors") => show_tensors(path, text),
+        Some("jsonl") => {
+            let content = fs::read_to_string(path).unwrap_or_default();
+            let lines: Vec<&str> = content.lines().filter(|line| !line.trim().is_empty()).collect();
+            for line in lines.iter().take(records) {
+                match serde_json::from_str::<Value>(line) {
+                    Ok(value) => {
+                        let yaml = serde_yaml::to_string(&value).unwrap_or_else(|_| (*line).to_owned());
+                        let mut prefix = "- ";
+                        for line in yaml.lines() {
+                            writeln!(text, "{prefix}{}", visible(line)).ok();
+                            prefix = "  ";
+                        }
+                    }
+                    Err(_) => writeln!(text, "{}", visible(line)).unwrap_or(()),
+                }
+            }
+            if lines.len() > records {
+                writeln!(text, "({} more; -n {} shows all)", lines.len() - records, lines.len()).ok();
+            }
+        }
+        Some(_) | None => match fs::read_to_string(path) {
+            Ok(content) => {
+                let total = content.lines().count();
+                for line in content.lines().take(TEXT_LINES) {
+                    writeln!(text, "{}", visible(line)).ok();
+                }
+                if total > TEXT_LINES {
+                    writeln!(text, "({} more lines)", total - TEXT_LINES).ok();
+                }
+            }
+            Err(_) => text.push_str("(binary)\n"),
+        },
+    }
+}
+
+/// A line without characters that would move the cursor or reverse the text, cut at 2,000 characters.
+fn visible(line: &str) -> String {
+    let shown = |c: char| if c.is_control() && c != '\t' { '\u{fffd}' } else { c };
+    line.chars().take(2000).map(shown).collect()
+}
+
+/// The header of a safetensors file: 8 bytes of length, then JSON.
+fn show_tensors(path: &Path, text: &mut String) {
+    use std::io::Read;
+    let header = || -> Option<Value> {
+        let mut file = fs::File::open(path).ok()?;
+        let mut length = [0; 8];
+        file.read_exact(&mut length).ok()?;
+        let length = u64::from_le_bytes(length).min(file.metadata().ok()?.len());
+        let mut bytes = Vec::new();
+        file.take(length).read_to_end(&mut bytes).ok()?;
+        serde_json::from_slice(&bytes).ok()
+    };
+    match header() {
+        Some(Value::Object(tensors)) => {
+            for (name, tensor) in tensors.iter().filter(|(name, _)| *name != "__metadata__") {
+                writeln!(text, "{name} {} {}", tensor["dtype"].as_str().unwrap_or("?"), tensor["shape"]).ok();
+            }
+        }
+        Some(_) | None => text.push_str("(not a safetensors file)\n"),
+    }
+}
+
+pub(super) fn runs(store: &Store) -> Result<u8, CliError> {
+    let mut text = String::new();
+    for run in log::runs(store) {
+        let state = match &run.end {
+            None => "did not end".to_owned(),
+            Some(end) if end["interrupted"] == true => "interrupted".to_owned(),
+            Some(end) if end["failed"] != 0 => format!("{} failed", end["failed"]),
+            Some(_) => "done".to_owned(),
+        };
+        let ran = run.end.as_ref().map_or_else(String::new, |end| format!("{} ran, {} reused", end["ran"], end["reused"]));
+        let recipe = run.begin["recipe"].as_str().unwrap_or("?");
+        writeln!(text, "{}  {recipe}  {state}  {ran}", run.id).ok();
+    }
+    print(&text);
+    Ok(exit::DONE)
+}
+
+pub(super) fn logs(store: &Store, run: Option<&str>, cell: Option<&str>, json: bool) -> Result<u8, CliError> {
+    let run = match run {
+        Some(run) => Some(run.to_owned()),
+        None => log::runs(store).pop().map(|run| run.id),
+    };
+    let events = run.as_deref().map(|run| log::events(store, run)).unwrap_or_default();
+    if events.is_empty() {
+        return Err(CliError::Asked {
+            message: run.map_or("there are no runs yet".to_owned(), |run| format!("there is no run `{run}`")),
+            help: Some("`retort runs` lists them".to_owned()),
+        });
+    }
+    let mut text = String::new();
+    for mut event in events {
+        let of_cell = event["cell"].as_str().unwrap_or_default();
+        if cell.is_some_and(|cell| !of_cell.contains(cell)) {
+            continue;
+        }
+        if json {
+            writeln!(text, "{event}").ok();
+            continue;
+        }
+        let Value::Object(fields) = &mut event else { continue };
+        let mut take = |name: &str| match fields.remove(name) {
+            Some(Value::String(text)) => text,
+            Some(other) => other.to_string(),
+            None => String::new(),
+        };
+        let (time, name, cell) = (take("time"), take("event"), take("cell"));
+        let rest: Vec<String> = fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
+        writeln!(text, "{time} {name:11} {cell} {}", visible(&rest.join(" "))).ok();
+    }
+    print(&text);
+    Ok(exit::DONE)
+}

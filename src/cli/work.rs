@@ -1,0 +1,298 @@
+//! `run`, `plan`, `why` and `table`.
+
+use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Instant};
+
+use serde_json::json;
+
+use super::{CliError, cancellation, exit, print};
+use crate::{
+    graph::Graph,
+    history::History,
+    kinds::{Kinds, TableFormat},
+    log::RunLog,
+    plan::{Decision, Outputs, Plan, Reason},
+    reporter::{Reporter, say, seconds},
+    run::{Listener, RunOptions, run as execute},
+    store::Store,
+};
+
+/// How to run.
+pub(super) struct Settings {
+    pub(super) jobs: Option<usize>,
+    pub(super) fail_fast: bool,
+    pub(super) quiet: bool,
+}
+
+fn wanted(graph: &Graph, targets: &[String]) -> Result<BTreeSet<usize>, CliError> {
+    if targets.is_empty() {
+        return Ok((0..graph.cells.len()).collect());
+    }
+    let mut selected = Vec::new();
+    for target in targets {
+        selected.extend(graph.select(target)?);
+    }
+    Ok(graph.closure(&selected))
+}
+
+pub(super) fn run(
+    kinds: &Kinds,
+    graph: &Graph,
+    store: &Store,
+    recipe: &Path,
+    targets: &[String],
+    settings: Settings,
+) -> Result<u8, CliError> {
+    let wanted = wanted(graph, targets)?;
+    let mut history = History::open(store, &graph.recipe);
+    let plan = Plan::make(graph, &wanted, store, &history)?;
+    let (certain, maybe, reused) = plan.counts();
+    if certain + maybe == 0 {
+        for (cell, decision) in &plan.decisions {
+            if let Decision::Reuse { fingerprint, .. } = decision {
+                history.note(&graph.cells[*cell].name.0, fingerprint);
+            }
+        }
+        print_tables(kinds, graph, store, &|cell| match plan.decisions.get(&cell)? {
+            Decision::Reuse { outputs, .. } => Some(outputs.clone()),
+            Decision::Run { .. } | Decision::Undecided { .. } => None,
+        })?;
+        if !settings.quiet {
+            say(&format!("nothing to do: {reused} cells are up to date"));
+        }
+        return Ok(exit::DONE);
+    }
+    let computes = |cell: &usize| graph.cells[*cell].kind.computes();
+    if plan.decisions.iter().any(|(cell, decision)| computes(cell) && !matches!(decision, Decision::Reuse { .. })) {
+        check_backend(kinds, graph)?;
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let options = RunOptions {
+        threads: settings.jobs.unwrap_or(cores).max(1),
+        memory: total_memory(),
+        devices: 1,
+        fail_fast: settings.fail_fast,
+    };
+    let cancelled = cancellation();
+    let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), wanted.len());
+    let id = log.id.clone();
+    let mut reporter = Reporter::new(wanted.len(), settings.quiet);
+    if !settings.quiet {
+        say(&format!("run {id}: {certain} cells to run, {maybe} more depend on them, {reused} up to date"));
+    }
+    let started = Instant::now();
+    let listeners: &mut [&mut dyn Listener] = &mut [&mut log, &mut reporter];
+    let outcome = execute(graph, &plan, store, &mut history, &id, &options, &cancelled, listeners)?;
+    log.end(&outcome);
+    reporter.finish();
+    print_tables(kinds, graph, store, &|cell| outcome.outputs.get(&cell).cloned())?;
+    if !settings.quiet {
+        let time = seconds(started.elapsed().as_secs_f64());
+        let mut summary = format!("ran {} cells, reused {}, in {time}", outcome.ran, outcome.reused);
+        if !outcome.failed.is_empty() {
+            write!(summary, "; {} failed, {} skipped", outcome.failed.len(), outcome.skipped).ok();
+        }
+        if outcome.interrupted {
+            summary.push_str("; interrupted: the same command goes on from here");
+        }
+        say(&summary);
+    }
+    Ok(match (outcome.interrupted, outcome.failed.is_empty()) {
+        (true, _) => exit::INTERRUPTED,
+        (false, false) => exit::FAILED,
+        (false, true) => exit::DONE,
+    })
+}
+
+fn check_backend(kinds: &Kinds, graph: &Graph) -> Result<(), CliError> {
+    match (kinds.backend_report)(&graph.backend.name).problem {
+        Some((problem, help)) => Err(CliError::Backend { problem, help }),
+        None => Ok(()),
+    }
+}
+
+/// Memory of the machine, bytes; unlimited where it cannot be read.
+fn total_memory() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let kibibytes = line.and_then(|line| line.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kibibytes.map_or(u64::MAX, |kibibytes| kibibytes * 1024)
+}
+
+fn print_tables(
+    kinds: &Kinds,
+    graph: &Graph,
+    store: &Store,
+    outputs: &dyn Fn(usize) -> Option<Outputs>,
+) -> Result<(), CliError> {
+    for stage in graph.stages.iter().filter(|stage| stage.table) {
+        for &cell in &stage.cells {
+            if let Some(digest) = outputs(cell).as_ref().and_then(|outputs| outputs.values().next()) {
+                print(&format!("{}\n", (kinds.render_table)(&store.object(digest), TableFormat::Terminal)?));
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn plan(
+    graph: &Graph,
+    store: &Store,
+    targets: &[String],
+    all: bool,
+    as_json: bool,
+) -> Result<u8, CliError> {
+    let history = History::open(store, &graph.recipe);
+    let plan = Plan::make(graph, &wanted(graph, targets)?, store, &history)?;
+    print(&if as_json { plan_json(graph, &plan) } else { plan_text(graph, &plan, all) });
+    let (certain, maybe, _) = plan.counts();
+    Ok(if certain + maybe == 0 { exit::DONE } else { exit::WORK_TO_DO })
+}
+
+fn names(graph: &Graph, cells: &[usize]) -> Vec<String> {
+    cells.iter().map(|cell| graph.cells[*cell].name.to_string()).collect()
+}
+
+fn plan_json(graph: &Graph, plan: &Plan) -> String {
+    let mut lines = String::from("{\"cells\": [\n");
+    for (index, (cell, decision)) in plan.decisions.iter().enumerate() {
+        let mut value = match decision {
+            Decision::Reuse { fingerprint, outputs } => {
+                json!({"decision": "reuse", "fingerprint": fingerprint, "outputs": outputs})
+            }
+            Decision::Run { reason } => json!({"decision": "run", "reason": reason}),
+            Decision::Undecided { waits_for, changes } => {
+                json!({"decision": "undecided", "waits_for": names(graph, waits_for), "changes": changes})
+            }
+        };
+        value["cell"] = graph.cells[*cell].name.0.as_str().into();
+        let comma = if index + 1 < plan.decisions.len() { "," } else { "" };
+        writeln!(lines, "  {value}{comma}").ok();
+    }
+    let (run, undecided, reuse) = plan.counts();
+    let counts = json!({"run": run, "undecided": undecided, "reuse": reuse});
+    format!("{lines}], \"recipe\": {}, \"counts\": {counts}}}\n", json!(graph.recipe))
+}
+
+fn plan_text(graph: &Graph, plan: &Plan, all: bool) -> String {
+    let mut text = String::new();
+    // Without `--all`, what merely waits is told once a stage.
+    let mut waiting: Vec<(usize, usize, BTreeSet<usize>)> = Vec::new();
+    for (cell, decision) in &plan.decisions {
+        let name = &graph.cells[*cell].name;
+        match decision {
+            Decision::Run { reason } => writeln!(text, "run    {name}: {reason}"),
+            Decision::Undecided { waits_for, changes } if all || !changes.is_empty() => {
+                let changed: Vec<String> = changes.iter().map(ToString::to_string).collect();
+                let changed =
+                    if changed.is_empty() { String::new() } else { format!("{}; ", changed.join("; ")) };
+                writeln!(text, "maybe  {name}: {changed}waits for {}", names(graph, waits_for).join(", "))
+            }
+            Decision::Undecided { waits_for, .. } => {
+                let stage = graph.cells[*cell].stage;
+                let stages = waits_for.iter().map(|cell| graph.cells[*cell].stage);
+                match waiting.iter_mut().find(|entry| entry.0 == stage) {
+                    Some(entry) => {
+                        entry.1 += 1;
+                        entry.2.extend(stages);
+                    }
+                    None => waiting.push((stage, 1, stages.collect())),
+                }
+                Ok(())
+            }
+            Decision::Reuse { .. } if all => writeln!(text, "reuse  {name}"),
+            Decision::Reuse { .. } => Ok(()),
+        }
+        .ok();
+    }
+    for (stage, count, stages) in waiting {
+        let stages: Vec<&str> = stages.iter().map(|stage| graph.stages[*stage].name.as_str()).collect();
+        let cells = if count == 1 { "1 cell waits".to_owned() } else { format!("{count} cells wait") };
+        writeln!(text, "maybe  {}: {cells} for {}", graph.stages[stage].name, stages.join(", ")).ok();
+    }
+    let (run, undecided, reuse) = plan.counts();
+    writeln!(text, "{run} to run, {undecided} depend on them, {reuse} up to date").ok();
+    text
+}
+
+pub(super) fn why(graph: &Graph, store: &Store, target: &str) -> Result<u8, CliError> {
+    let history = History::open(store, &graph.recipe);
+    let cells = graph.select(target)?;
+    let plan = Plan::make(graph, &graph.closure(&cells), store, &history)?;
+    let mut text = String::new();
+    for cell in cells {
+        explain(graph, store, &plan, cell, &mut text);
+    }
+    print(&text);
+    Ok(exit::DONE)
+}
+
+fn explain(graph: &Graph, store: &Store, plan: &Plan, cell: usize, text: &mut String) {
+    let name = &graph.cells[cell].name;
+    match &plan.decisions[&cell] {
+        Decision::Reuse { fingerprint, .. } => {
+            let made = store.record(fingerprint).map_or_else(String::new, |record| {
+                format!(": made by run {} in {}", record.run, seconds(record.seconds))
+            });
+            writeln!(text, "{name} is up to date{made}").ok();
+        }
+        Decision::Run { reason: Reason::Changed { changes } } => {
+            writeln!(text, "{name} would run; changed since its last run:").ok();
+            for change in changes {
+                writeln!(text, "  {change}").ok();
+            }
+        }
+        Decision::Run { reason } => {
+            writeln!(text, "{name} would run: {reason}").ok();
+        }
+        Decision::Undecided { waits_for, changes } => {
+            writeln!(text, "{name} may run: it waits for {}", names(graph, waits_for).join(", ")).ok();
+            for change in changes {
+                writeln!(text, "  {change}").ok();
+            }
+            let causes = graph.closure(waits_for);
+            for cause in causes {
+                if matches!(plan.decisions[&cause], Decision::Run { .. }) {
+                    explain(graph, store, plan, cause, text);
+                }
+            }
+        }
+    }
+}
+
+pub(super) fn table(
+    kinds: &Kinds,
+    graph: &Graph,
+    store: &Store,
+    name: Option<&str>,
+    format: TableFormat,
+) -> Result<u8, CliError> {
+    let tables: Vec<&str> =
+        graph.stages.iter().filter(|stage| stage.table).map(|stage| stage.name.as_str()).collect();
+    let selected: Vec<&str> = match name {
+        None => tables.clone(),
+        Some(name) => tables.iter().copied().filter(|table| *table == format!("tables.{name}")).collect(),
+    };
+    if selected.is_empty() {
+        let known: Vec<&str> = tables.iter().filter_map(|table| table.strip_prefix("tables.")).collect();
+        return Err(CliError::Asked {
+            message: name.map_or("the recipe has no tables".to_owned(), |name| format!("no table is called `{name}`")),
+            help: (!known.is_empty()).then(|| format!("tables of this recipe: {}", known.join(", "))),
+        });
+    }
+    let history = History::open(store, &graph.recipe);
+    for table in selected {
+        let cells = graph.select(table)?;
+        let plan = Plan::make(graph, &graph.closure(&cells), store, &history)?;
+        for cell in cells {
+            let Decision::Reuse { outputs, .. } = &plan.decisions[&cell] else {
+                return Err(CliError::Asked {
+                    message: format!("`{}` is not up to date", graph.cells[cell].name),
+                    help: Some("`retort run` makes it; `retort plan` says what that takes".to_owned()),
+                });
+            };
+            let digest = outputs.values().next().expect("the table kind has one output");
+            print(&format!("{}\n", (kinds.render_table)(&store.object(digest), format)?));
+        }
+    }
+    Ok(exit::DONE)
+}

@@ -1,0 +1,760 @@
+//! A recipe with its meaning settled: kinds exist, ports join, params are valid, the matrix is expanded, no cycles.
+//!
+//! A [`Graph`] can only be made from a [`Recipe`] without mistakes; [`Graph::build`] finds all of them at once. Tables
+//! are cells like any other: each entry of `tables` becomes a stage `tables.<name>` of the engine's table kind.
+//!
+//! Nothing is read from the store here, and of external files only whether they are there.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt,
+    path::PathBuf,
+};
+
+use contract::{Arity, Kind, Port, PortFlow, Resources};
+use petgraph::{
+    algo::tarjan_scc,
+    graph::{DiGraph, NodeIndex},
+};
+use serde_json::Value;
+
+use crate::{
+    kinds::Kinds,
+    recipe::{
+        AxisValue, Diagnostic, Diagnostics, Node, Recipe, ResourcesDecl, Scope, Selector, Span,
+        Spanned, interpolate, schema, suggest,
+    },
+};
+
+mod matrix;
+
+/// The name of a cell: `student[method=mind,seed=1]`.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CellName(pub String);
+
+impl fmt::Display for CellName {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(&self.0)
+    }
+}
+
+/// One input of a cell before it has run: an output port of another cell.
+#[derive(Clone, Debug)]
+pub struct Source {
+    /// Index into [`Graph::cells`].
+    pub cell: usize,
+    /// The output port.
+    pub port: &'static str,
+    /// Axis labels; empty on ports that take one artifact.
+    pub labels: BTreeMap<String, String>,
+}
+
+/// One instance of a stage.
+pub struct Cell {
+    /// Its name.
+    pub name: CellName,
+    /// Index into [`Graph::stages`].
+    pub stage: usize,
+    /// Its axis values, in the order of the stage's `matrix`.
+    pub axes: Vec<(String, String)>,
+    /// What it does.
+    pub kind: &'static dyn Kind,
+    /// Resolved params; file paths absolute.
+    pub params: Value,
+    /// External files in `params`: JSON pointer and absolute path.
+    pub files: Vec<(String, PathBuf)>,
+    /// Inputs by port, in a stable order.
+    pub inputs: BTreeMap<&'static str, Vec<Source>>,
+    /// The value of the axis `seed`, or 0.
+    pub seed: u64,
+    /// What it occupies while it runs.
+    pub resources: Resources,
+    /// Slots of named pools it occupies.
+    pub pools: BTreeMap<String, usize>,
+    /// How often it is tried again after a failure.
+    pub retries: u32,
+}
+
+impl Cell {
+    /// The cells this one reads from, without repeats.
+    pub fn upstream(&self) -> BTreeSet<usize> {
+        self.inputs.values().flatten().map(|source| source.cell).collect()
+    }
+}
+
+/// A node of the recipe, before its matrix is expanded.
+pub struct StageNode {
+    /// Its name; tables are `tables.<name>`.
+    pub name: String,
+    /// What it `uses`.
+    pub kind: &'static dyn Kind,
+    /// Its axes.
+    pub axes: Vec<String>,
+    /// Its cells, indices into [`Graph::cells`].
+    pub cells: Vec<usize>,
+    /// Whether it came from `tables`.
+    pub table: bool,
+    /// The stages it reads from: (stage index, output port, input port).
+    pub needs: Vec<(usize, &'static str, &'static str)>,
+}
+
+/// A checked recipe.
+pub struct Graph {
+    /// The recipe's name.
+    pub recipe: String,
+    /// What cells compute on.
+    pub backend: contract::Backend,
+    /// Capacities of named pools.
+    pub pools: BTreeMap<String, usize>,
+    /// Stages in recipe order, tables last.
+    pub stages: Vec<StageNode>,
+    /// Cells in an order in which each comes after those it reads from.
+    pub cells: Vec<Cell>,
+    by_name: HashMap<CellName, usize>,
+}
+
+/// One stage or table as declared, on its way to becoming a [`StageNode`].
+struct Draft<'r> {
+    name: String,
+    what: String,
+    span: Span,
+    kind: Option<&'static dyn Kind>,
+    with: &'r Node,
+    axes: Vec<Spanned<String>>,
+    include: &'r [Selector],
+    exclude: &'r [Selector],
+    needs: Vec<DraftNeed>,
+    resources: Option<&'r ResourcesDecl>,
+    retries: u32,
+    table: bool,
+}
+
+#[derive(Clone)]
+struct DraftNeed {
+    port: Port,
+    span: Span,
+    stage: usize,
+    output: Port,
+}
+
+impl Graph {
+    /// Settles the meaning of a recipe, or says everything that is wrong with it.
+    pub fn build(recipe: Recipe, kinds: &Kinds, backend: Option<&str>) -> Result<Self, Diagnostics> {
+        let mut mistakes = Vec::new();
+        let backend = resolve_backend(&recipe, kinds, backend, &mut mistakes);
+        let mut drafts = drafts(&recipe, kinds, &mut mistakes);
+        join(&recipe, &mut drafts, &mut mistakes);
+        let order = order(&drafts, &mut mistakes);
+        let mut graph = Self {
+            recipe: recipe.name.clone(),
+            backend,
+            pools: recipe.pools.clone(),
+            stages: Vec::new(),
+            cells: Vec::new(),
+            by_name: HashMap::new(),
+        };
+        if let Some(order) = order {
+            graph.expand(&recipe, &drafts, &order, &mut mistakes);
+            graph.refuse_leaks(&drafts, &mut mistakes);
+        }
+        if mistakes.is_empty() { Ok(graph) } else { Err(Diagnostics::new(mistakes, recipe.sources)) }
+    }
+
+    /// The cell of this name.
+    pub fn cell(&self, name: &str) -> Option<usize> {
+        self.by_name.get(&CellName(name.to_owned())).copied()
+    }
+
+    /// Every cell a target stands for: a cell, a stage, `stage[axis=value]` with some axes, or a table's name.
+    pub fn select(&self, target: &str) -> Result<Vec<usize>, TargetError> {
+        if let Some(cell) = self.cell(target) {
+            return Ok(vec![cell]);
+        }
+        let (stage, filter) = target.split_once('[').unwrap_or((target, ""));
+        let table = format!("tables.{stage}");
+        let Some(node) = self.stages.iter().find(|node| node.name == stage || node.name == table) else {
+            let known = self.stages.iter().map(|node| node.name.as_str());
+            let suggestion = suggest(stage, known).map(str::to_owned);
+            return Err(TargetError::UnknownStage { stage: stage.to_owned(), suggestion });
+        };
+        let wanted: Vec<(&str, &str)> =
+            filter.trim_end_matches(']').split(',').filter_map(|pair| pair.split_once('=')).collect();
+        let matches = |cell: &&usize| {
+            let axes = &self.cells[**cell].axes;
+            wanted.iter().all(|(axis, value)| {
+                axes.iter().any(|(name, have)| name == axis && (have == value || *value == "*"))
+            })
+        };
+        let cells: Vec<usize> = node.cells.iter().filter(matches).copied().collect();
+        if cells.is_empty() {
+            let example = node.cells.first().map(|cell| self.cells[*cell].name.to_string());
+            return Err(TargetError::NoCell { target: target.to_owned(), example });
+        }
+        Ok(cells)
+    }
+
+    /// The given cells and everything they are made from.
+    pub fn closure(&self, targets: &[usize]) -> BTreeSet<usize> {
+        let mut wanted: BTreeSet<usize> = targets.iter().copied().collect();
+        let mut pending: Vec<usize> = targets.to_vec();
+        while let Some(cell) = pending.pop() {
+            for upstream in self.cells[cell].upstream() {
+                if wanted.insert(upstream) {
+                    pending.push(upstream);
+                }
+            }
+        }
+        wanted
+    }
+
+    /// The stages as a petgraph, edges from producer to consumer.
+    pub fn stage_graph(&self) -> DiGraph<usize, ()> {
+        let mut graph = DiGraph::new();
+        let nodes: Vec<NodeIndex> = (0..self.stages.len()).map(|stage| graph.add_node(stage)).collect();
+        for (stage, node) in self.stages.iter().enumerate() {
+            let from: BTreeSet<usize> = node.needs.iter().map(|need| need.0).collect();
+            for producer in from {
+                graph.add_edge(nodes[producer], nodes[stage], ());
+            }
+        }
+        graph
+    }
+
+    /// Expands every stage's matrix and joins the cells.
+    fn expand(&mut self, recipe: &Recipe, drafts: &[Draft<'_>], order: &[usize], mistakes: &mut Vec<Diagnostic>) {
+        for draft in drafts {
+            let Some(kind) = draft.kind else { continue };
+            self.stages.push(StageNode {
+                name: draft.name.clone(),
+                kind,
+                axes: draft.axes.iter().map(|axis| axis.value.clone()).collect(),
+                cells: Vec::new(),
+                table: draft.table,
+                needs: draft.needs.iter().map(|need| (need.stage, need.output.name, need.port.name)).collect(),
+            });
+        }
+        if self.stages.len() != drafts.len() {
+            return; // A kind was unknown, and that has been said.
+        }
+        for &stage in order {
+            let draft = &drafts[stage];
+            let Some(kind) = draft.kind else { continue };
+            let schema = kind.schema();
+            let combinations = matrix::combinations(recipe, draft, mistakes);
+            let mut seen_without_axes = None;
+            for axes in combinations {
+                // Params that name no axis are the same in every cell: check them once.
+                let scope: Vec<(&str, &AxisValue)> = axes.iter().map(|(axis, value)| (*axis, *value)).collect();
+                let found = mistakes.len();
+                let Some(with) = interpolate(draft.with, &Scope { recipe, axes: &scope }, mistakes) else {
+                    continue;
+                };
+                let checked = match &seen_without_axes {
+                    Some((same, checked)) if *same == with => Some(Clone::clone(checked)),
+                    Some(_) | None => {
+                        let checked = check_params(kind, &with, &schema, recipe, &draft.what, mistakes);
+                        if let Some(checked) = &checked {
+                            seen_without_axes = Some((with.clone(), checked.clone()));
+                        }
+                        checked
+                    }
+                };
+                let Some((params, files)) = checked else {
+                    if mistakes.len() == found {
+                        debug_assert!(false, "params were refused without a reason");
+                    }
+                    continue;
+                };
+                self.add_cell(draft, stage, kind, &axes, params, files, mistakes);
+            }
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a cell, each made by another step")]
+    fn add_cell(
+        &mut self,
+        draft: &Draft<'_>,
+        stage: usize,
+        kind: &'static dyn Kind,
+        axes: &[(&str, &AxisValue)],
+        params: Value,
+        files: Vec<(String, PathBuf)>,
+        mistakes: &mut Vec<Diagnostic>,
+    ) {
+        let axes: Vec<(String, String)> =
+            axes.iter().map(|(axis, value)| ((*axis).to_owned(), value.name.clone())).collect();
+        let mut resources = kind.resources(&params);
+        let mut pools = BTreeMap::new();
+        if let Some(declared) = draft.resources {
+            if let Some(cpu) = declared.cpu {
+                resources.cpu = contract::CpuRange { least: cpu, most: Some(cpu) };
+            }
+            resources.memory = declared.memory.unwrap_or(resources.memory);
+            resources.devices = declared.devices.unwrap_or(resources.devices);
+            pools.clone_from(&declared.pools);
+        }
+        let seed = axes.iter().find(|(axis, _)| axis == "seed");
+        let mut cell = Cell {
+            name: cell_name(&draft.name, &axes),
+            stage,
+            seed: seed.and_then(|(_, value)| value.parse().ok()).unwrap_or(0),
+            axes,
+            kind,
+            files,
+            inputs: BTreeMap::new(),
+            resources,
+            pools,
+            retries: draft.retries,
+            params,
+        };
+        for port in kind.inputs() {
+            if !kind.reads(&cell.params, port.name) {
+                continue;
+            }
+            let needs: Vec<&DraftNeed> = draft.needs.iter().filter(|need| need.port.name == port.name).collect();
+            if needs.is_empty() {
+                if port.arity != Arity::Optional {
+                    mistakes.push(missing_port(draft, *port, &self.stages));
+                }
+                continue;
+            }
+            let mut sources: Vec<Source> =
+                needs.iter().flat_map(|need| self.matching(need, &cell.axes)).collect();
+            if port.arity != Arity::Many && sources.len() != 1 {
+                mistakes.push(self.wrong_count(&cell, needs[0], sources.len()));
+                continue;
+            }
+            if port.arity == Arity::Many {
+                sources.sort_by(|a, b| (&a.labels, a.cell).cmp(&(&b.labels, b.cell)));
+            }
+            if !sources.is_empty() {
+                cell.inputs.insert(port.name, sources);
+            }
+        }
+        let index = self.cells.len();
+        self.by_name.insert(cell.name.clone(), index);
+        self.stages[stage].cells.push(index);
+        self.cells.push(cell);
+    }
+
+    /// The producer's cells that agree with the consumer on every axis they share.
+    fn matching(&self, need: &DraftNeed, axes: &[(String, String)]) -> Vec<Source> {
+        let producer = &self.stages[need.stage];
+        let shared: Vec<&(String, String)> =
+            axes.iter().filter(|(axis, _)| producer.axes.contains(axis)).collect();
+        let free = producer.axes.len() - shared.len();
+        let source = |cell: usize| {
+            let labels = self.cells[cell].axes.iter().filter(|(axis, _)| !axes.iter().any(|own| own.0 == *axis));
+            let labels = if need.port.arity == Arity::Many { labels.cloned().collect() } else { BTreeMap::new() };
+            Source { cell, port: need.output.name, labels }
+        };
+        if free == 0 {
+            // Every axis is given, so the name is known: no search.
+            let own: Vec<(String, String)> = producer
+                .axes
+                .iter()
+                .filter_map(|axis| axes.iter().find(|(name, _)| name == axis).cloned())
+                .collect();
+            let cell = self.by_name.get(&cell_name(&producer.name, &own));
+            return cell.map(|cell| source(*cell)).into_iter().collect();
+        }
+        let agrees = |cell: &&usize| shared.iter().all(|pair| self.cells[**cell].axes.contains(pair));
+        producer.cells.iter().filter(agrees).map(|cell| source(*cell)).collect()
+    }
+
+    fn wrong_count(&self, cell: &Cell, need: &DraftNeed, found: usize) -> Diagnostic {
+        let producer = &self.stages[need.stage];
+        let missing: Vec<&String> =
+            producer.axes.iter().filter(|axis| !cell.axes.iter().any(|own| own.0 == **axis)).collect();
+        let stage = &self.stages[cell.stage].name;
+        if found == 0 {
+            let name = &cell.name;
+            return Diagnostic::at(need.span, format!("`{name}` needs a cell of `{}` that is excluded", producer.name))
+                .help(format!("exclude the same combination from the matrix of `{stage}`"));
+        }
+        let axes: Vec<String> = missing.iter().map(|axis| format!("`{axis}`")).collect();
+        Diagnostic::at(
+            need.span,
+            format!(
+                "port `{}` of `{stage}` takes one artifact, and `{}` has {found} cells that fit",
+                need.port.name, producer.name
+            ),
+        )
+        .help(format!("add {} to the matrix of `{stage}`", axes.join(" and ")))
+    }
+
+    /// Invariant 10: held-out questions never reach a port that trains.
+    fn refuse_leaks(&self, drafts: &[Draft<'_>], mistakes: &mut Vec<Diagnostic>) {
+        let mut origin: Vec<Option<usize>> = vec![None; self.cells.len()];
+        let mut said = BTreeSet::new();
+        for (index, cell) in self.cells.iter().enumerate() {
+            if cell.kind.held_out(&cell.params) {
+                origin[index] = Some(index);
+            }
+            for port in cell.kind.inputs() {
+                for source in cell.inputs.get(port.name).into_iter().flatten() {
+                    let Some(from) = origin[source.cell] else { continue };
+                    match port.flow {
+                        PortFlow::Carries => origin[index] = Some(from),
+                        PortFlow::Measures => {}
+                        PortFlow::Trains => {
+                            let need = drafts[cell.stage].needs.iter().find(|need| need.port.name == port.name);
+                            if said.insert((cell.stage, port.name)) {
+                                let span = need.map_or(drafts[cell.stage].span, |need| need.span);
+                                mistakes.push(leak(&self.cells[from].name, cell, port, span));
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn leak(from: &CellName, cell: &Cell, port: &Port, span: Span) -> Diagnostic {
+    let message = format!("held-out questions of `{from}` reach `{}` of `{}`, which trains", port.name, cell.name);
+    Diagnostic::at(span, message)
+        .help("a number measured on questions the student has seen is worth nothing: use another split here")
+}
+
+fn cell_name(stage: &str, axes: &[(String, String)]) -> CellName {
+    if axes.is_empty() {
+        return CellName(stage.to_owned());
+    }
+    let pairs: Vec<String> = axes.iter().map(|(axis, value)| format!("{axis}={value}")).collect();
+    CellName(format!("{stage}[{}]", pairs.join(",")))
+}
+
+/// A target on the command line that stands for no cell.
+#[derive(Debug, thiserror::Error)]
+pub enum TargetError {
+    /// No such stage.
+    #[error("no stage is called `{stage}`")]
+    UnknownStage {
+        /// As typed.
+        stage: String,
+        /// The nearest name.
+        suggestion: Option<String>,
+    },
+    /// The stage is there, but no cell fits.
+    #[error("no cell matches `{target}`")]
+    NoCell {
+        /// As typed.
+        target: String,
+        /// A cell of that stage.
+        example: Option<String>,
+    },
+}
+
+impl TargetError {
+    /// The remedy.
+    pub fn help(&self) -> Option<String> {
+        match self {
+            Self::UnknownStage { suggestion, .. } => suggestion.as_ref().map(|name| format!("did you mean `{name}`?")),
+            Self::NoCell { example, .. } => example.as_ref().map(|name| format!("a cell of it is `{name}`")),
+        }
+    }
+}
+
+fn resolve_backend(
+    recipe: &Recipe,
+    kinds: &Kinds,
+    flag: Option<&str>,
+    mistakes: &mut Vec<Diagnostic>,
+) -> contract::Backend {
+    let mut backend = contract::Backend::default();
+    let written = recipe.backend.as_ref();
+    if let Some(name) = flag.or(written.map(|name| name.value.as_str())) {
+        if !kinds.backends.contains(&name) {
+            let message = format!("unknown backend `{name}`");
+            let mistake = match written.filter(|_| flag.is_none()) {
+                Some(written) => Diagnostic::at(written.span, message),
+                None => Diagnostic::general(message),
+            };
+            mistakes.push(mistake.suggest(name, kinds.backends.iter().copied()));
+        }
+        name.clone_into(&mut backend.name);
+    }
+    if let Some(dtype) = &recipe.dtype {
+        if !["f32", "bf16"].contains(&dtype.value.as_str()) {
+            let message = format!("unknown dtype `{}`", dtype.value);
+            mistakes.push(Diagnostic::at(dtype.span, message).help("known dtypes: f32, bf16"));
+        }
+        backend.dtype.clone_from(&dtype.value);
+    }
+    backend
+}
+
+/// Looks up kinds and axes; needs are joined afterwards, when every stage is known.
+fn drafts<'r>(recipe: &'r Recipe, kinds: &Kinds, mistakes: &mut Vec<Diagnostic>) -> Vec<Draft<'r>> {
+    let mut drafts = Vec::new();
+    for stage in &recipe.stages {
+        let kind = kinds.all.iter().find(|kind| kind.name() == stage.uses.value).copied();
+        if kind.is_none() {
+            let names: Vec<&str> = kinds.all.iter().map(|kind| kind.name()).collect();
+            let message = format!("unknown kind `{}`", stage.uses.value);
+            mistakes.push(Diagnostic::at(stage.uses.span, message).suggest(&stage.uses.value, names));
+        }
+        for axis in &stage.axes {
+            if !recipe.axes.iter().any(|known| known.name.value == axis.value) {
+                mistakes.push(unknown_axis(recipe, axis, &format!("stage `{}`", stage.name.value)));
+            }
+        }
+        drafts.push(Draft {
+            name: stage.name.value.clone(),
+            what: format!("`with` of stage `{}`", stage.name.value),
+            span: stage.name.span,
+            kind,
+            with: &stage.with,
+            axes: stage.axes.clone(),
+            include: &stage.include,
+            exclude: &stage.exclude,
+            needs: Vec::new(),
+            resources: Some(&stage.resources),
+            retries: stage.retries,
+            table: false,
+        });
+    }
+    for table in &recipe.tables {
+        drafts.push(Draft {
+            name: format!("tables.{}", table.name.value),
+            what: format!("table `{}`", table.name.value),
+            span: table.name.span,
+            kind: Some(kinds.table),
+            with: &table.with,
+            axes: Vec::new(),
+            include: &[],
+            exclude: &[],
+            needs: Vec::new(),
+            resources: None,
+            retries: 0,
+            table: true,
+        });
+    }
+    drafts
+}
+
+fn unknown_axis(recipe: &Recipe, axis: &Spanned<String>, where_: &str) -> Diagnostic {
+    let names: Vec<&str> = recipe.axes.iter().map(|axis| axis.name.value.as_str()).collect();
+    let mistake = Diagnostic::at(axis.span, format!("{where_} names an unknown axis `{}`", axis.value));
+    if names.is_empty() {
+        return mistake.help("the recipe has no `matrix` and no `seeds`");
+    }
+    mistake.suggest(&axis.value, names)
+}
+
+/// Joins `needs` to ports by name and type.
+fn join(recipe: &Recipe, drafts: &mut [Draft<'_>], mistakes: &mut Vec<Diagnostic>) {
+    let known: Vec<(String, Option<&'static dyn Kind>, bool)> =
+        drafts.iter().map(|draft| (draft.name.clone(), draft.kind, draft.table)).collect();
+    for (index, stage) in recipe.stages.iter().enumerate() {
+        let Some(kind) = drafts[index].kind else { continue };
+        for need in &stage.needs {
+            let Some(port) = kind.inputs().iter().find(|port| port.name == need.port.value) else {
+                let names = kind.inputs().iter().map(|port| port.name);
+                let message = format!("kind `{}` has no input port `{}`", kind.name(), need.port.value);
+                mistakes.push(Diagnostic::at(need.port.span, message).suggest(&need.port.value, names));
+                continue;
+            };
+            for from in &need.from {
+                drafts[index].needs.extend(resolve_need(*port, from, &known, mistakes));
+            }
+        }
+    }
+    let first_table = recipe.stages.len();
+    for (offset, table) in recipe.tables.iter().enumerate() {
+        let draft = &mut drafts[first_table + offset];
+        let Some(port) = draft.kind.and_then(|kind| kind.inputs().first()) else { continue };
+        match &table.from {
+            Some(from) => {
+                for from in from {
+                    draft.needs.extend(resolve_need(*port, from, &known, mistakes));
+                }
+            }
+            None => {
+                for (stage, (_, kind, _)) in known.iter().enumerate() {
+                    let outputs = kind.map_or(&[][..], |kind| kind.outputs());
+                    for output in outputs.iter().filter(|output| output.artifact == port.artifact) {
+                        draft.needs.push(DraftNeed { port: *port, span: draft.span, stage, output: *output });
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn resolve_need(
+    port: Port,
+    from: &Spanned<String>,
+    known: &[(String, Option<&'static dyn Kind>, bool)],
+    mistakes: &mut Vec<Diagnostic>,
+) -> Option<DraftNeed> {
+    let (stage_name, output_name) = match from.value.split_once('.') {
+        Some((stage, output)) => (stage, Some(output)),
+        None => (from.value.as_str(), None),
+    };
+    let Some(stage) = known.iter().position(|(name, _, _)| name == stage_name) else {
+        let names = known.iter().filter(|(_, _, table)| !table).map(|(name, _, _)| name.as_str());
+        let message = format!("no stage is called `{stage_name}`");
+        mistakes.push(Diagnostic::at(from.span, message).suggest(stage_name, names));
+        return None;
+    };
+    let kind = known[stage].1?;
+    let of_type: Vec<&Port> = kind.outputs().iter().filter(|output| output.artifact == port.artifact).collect();
+    let wanted = port.artifact.name();
+    let output = match (output_name, of_type.as_slice()) {
+        (Some(name), _) => match kind.outputs().iter().find(|output| output.name == name) {
+            Some(output) if output.artifact == port.artifact => output,
+            Some(output) => {
+                let message = format!(
+                    "port `{}` takes `{wanted}`, and `{stage_name}.{name}` is `{}`",
+                    port.name,
+                    output.artifact.name()
+                );
+                mistakes.push(Diagnostic::at(from.span, message));
+                return None;
+            }
+            None => {
+                let names = kind.outputs().iter().map(|output| output.name);
+                let message = format!("stage `{stage_name}` has no output port `{name}`");
+                mistakes.push(Diagnostic::at(from.span, message).suggest(name, names));
+                return None;
+            }
+        },
+        (None, [only]) => *only,
+        (None, []) => {
+            let types: Vec<String> =
+                kind.outputs().iter().map(|output| format!("`{}`", output.artifact.name())).collect();
+            let message = format!(
+                "port `{}` takes `{wanted}`, and stage `{stage_name}` makes {}",
+                port.name,
+                if types.is_empty() { "nothing".to_owned() } else { types.join(" and ") }
+            );
+            mistakes.push(Diagnostic::at(from.span, message));
+            return None;
+        }
+        (None, several) => {
+            let names: Vec<String> =
+                several.iter().map(|output| format!("`{stage_name}.{}`", output.name)).collect();
+            let message = format!("stage `{stage_name}` has several outputs of type `{wanted}`");
+            mistakes.push(Diagnostic::at(from.span, message).help(format!("name one: {}", names.join(", "))));
+            return None;
+        }
+    };
+    Some(DraftNeed { port, span: from.span, stage, output: *output })
+}
+
+fn missing_port(draft: &Draft<'_>, port: Port, stages: &[StageNode]) -> Diagnostic {
+    let message = format!("{} needs port `{}`, which nothing provides", named(draft), port.name);
+    let offers: Vec<String> = stages
+        .iter()
+        .filter(|stage| stage.name != draft.name)
+        .flat_map(|stage| stage.kind.outputs().iter().map(move |output| (stage, output)))
+        .filter(|(_, output)| output.artifact == port.artifact)
+        .map(|(stage, output)| format!("`{}.{}`", stage.name, output.name))
+        .collect();
+    let mistake = Diagnostic::at(draft.span, message);
+    if offers.is_empty() {
+        mistake.help(format!("no stage makes `{}` yet", port.artifact.name()))
+    } else {
+        mistake.help(format!("add it to `needs`; of this type: {}", offers.join(", ")))
+    }
+}
+
+fn named(draft: &Draft<'_>) -> String {
+    match draft.name.strip_prefix("tables.") {
+        Some(table) => format!("table `{table}`"),
+        None => format!("stage `{}`", draft.name),
+    }
+}
+
+/// Stage indices, producers first; a cycle is shown as a path.
+fn order(drafts: &[Draft<'_>], mistakes: &mut Vec<Diagnostic>) -> Option<Vec<usize>> {
+    let mut graph: DiGraph<usize, ()> = DiGraph::new();
+    let nodes: Vec<NodeIndex> = (0..drafts.len()).map(|stage| graph.add_node(stage)).collect();
+    for (stage, draft) in drafts.iter().enumerate() {
+        for need in &draft.needs {
+            graph.add_edge(nodes[need.stage], nodes[stage], ());
+        }
+    }
+    // Components come in reverse topological order.
+    let mut components = tarjan_scc(&graph);
+    components.reverse();
+    let mut order = Vec::new();
+    let mut sound = true;
+    for component in &components {
+        let stages: Vec<usize> = component.iter().map(|node| graph[*node]).collect();
+        let cyclic = stages.len() > 1 || drafts[stages[0]].needs.iter().any(|need| need.stage == stages[0]);
+        if cyclic {
+            mistakes.push(cycle(drafts, &stages));
+            sound = false;
+        }
+        order.extend(stages);
+    }
+    sound.then_some(order)
+}
+
+/// Walks `needs` inside a component until a stage comes up again.
+fn cycle(drafts: &[Draft<'_>], component: &[usize]) -> Diagnostic {
+    let first = *component.iter().min().expect("a component has a stage");
+    let mut path = vec![first];
+    let again = loop {
+        let here = path[path.len() - 1];
+        let inside = |need: &&DraftNeed| component.contains(&need.stage);
+        let next = drafts[here].needs.iter().find(inside).expect("every stage of a cycle needs another of it").stage;
+        if let Some(start) = path.iter().position(|stage| *stage == next) {
+            break start;
+        }
+        path.push(next);
+    };
+    let round = &path[again..];
+    let names: Vec<&str> =
+        round.iter().chain([&round[0]]).map(|stage| drafts[*stage].name.as_str()).collect();
+    let need = drafts[round[0]].needs.iter().find(|need| component.contains(&need.stage));
+    let span = need.map_or(drafts[round[0]].span, |need| need.span);
+    Diagnostic::at(span, format!("stages need one another in a circle: {}", names.join(" -> ")))
+}
+
+type CheckedParams = (Value, Vec<(String, PathBuf)>);
+
+fn check_params(
+    kind: &dyn Kind,
+    with: &Node,
+    schema: &Value,
+    recipe: &Recipe,
+    what: &str,
+    mistakes: &mut Vec<Diagnostic>,
+) -> Option<CheckedParams> {
+    let checked = schema::check(with, schema, &recipe.sources, what, mistakes)?;
+    let mut sound = true;
+    for file in &checked.files {
+        if !file.path.exists() {
+            let message = format!("`{}` does not exist", file.path.display());
+            mistakes.push(
+                Diagnostic::at(file.span, message)
+                    .help("paths are relative to the file they are written in"),
+            );
+            sound = false;
+        }
+    }
+    let mut value = checked.value;
+    for file in &checked.files {
+        if let Some(place) = value.pointer_mut(&file.pointer) {
+            *place = Value::from(file.path.to_string_lossy());
+        }
+    }
+    match kind.resolve(&value) {
+        Ok(params) if sound => {
+            let files = checked.files.into_iter().map(|file| (file.pointer, file.path)).collect();
+            Some((params, files))
+        }
+        Ok(_) => None,
+        Err(problems) => {
+            for (pointer, problem) in problems {
+                let span = schema::locate(with, &pointer);
+                mistakes.push(Diagnostic::at(span, format!("{what}: {problem}")));
+            }
+            None
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! The kinds of stages this binary has: a plain slice. The only file of the engine that names any.
+
+use std::path::Path;
+
+use contract::{Kind, StageError};
+
+/// What the engine is given: kinds, and the few things beside cells that are theirs to know.
+pub struct Kinds {
+    /// Every kind, in the order of a recipe.
+    pub all: &'static [&'static dyn Kind],
+    /// What entries of a recipe's `tables` use.
+    pub table: &'static dyn Kind,
+    /// Prints a finished table.
+    pub render_table: fn(&Path, TableFormat) -> Result<String, StageError>,
+    /// Backends a recipe may name, built in or not.
+    pub backends: &'static [&'static str],
+    /// Says what this build and machine can do with a backend.
+    pub backend_report: fn(&str) -> BackendReport,
+    /// Computes something small on a backend and compares it with the default one.
+    pub backend_test: fn(&str) -> Result<String, String>,
+}
+
+/// How `retort table` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum TableFormat {
+    /// Aligned text.
+    Terminal,
+    /// A Markdown table.
+    Markdown,
+    /// A booktabs table.
+    Latex,
+    /// Comma-separated values.
+    Csv,
+    /// Everything, as JSON.
+    Json,
+}
+
+/// What can be done with a backend.
+pub struct BackendReport {
+    /// Whether this build has it.
+    pub built: bool,
+    /// Why it cannot be used now, with the remedy; `None` if it can.
+    pub problem: Option<(String, String)>,
+}
+
+/// The kinds of this binary.
+pub const KINDS: Kinds = Kinds {
+    all: &[
+        &dataset::Dataset,
+        #[cfg(feature = "burn")]
+        &model::Model,
+        &teacher::Teacher,
+        &judge::Judge,
+        #[cfg(feature = "burn")]
+        &assistant::Assistant,
+        #[cfg(feature = "burn")]
+        &student::Student,
+        #[cfg(feature = "burn")]
+        &evaluate::Evaluate,
+        #[cfg(feature = "burn")]
+        &latent::Latent,
+        &report::Report,
+    ],
+    table: &report::Report,
+    render_table,
+    backends: backends::NAMES,
+    backend_report: backends::report,
+    backend_test: backends::test,
+};
+
+fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageError> {
+    let format = match format {
+        TableFormat::Terminal => report::Format::Terminal,
+        TableFormat::Markdown => report::Format::Markdown,
+        TableFormat::Latex => report::Format::Latex,
+        TableFormat::Csv => report::Format::Csv,
+        TableFormat::Json => report::Format::Json,
+    };
+    Ok(report::render(&contract::jsonl::read_json(&artifact.join(report::files::JSON))?, format))
+}
+
+#[cfg(feature = "burn")]
+mod backends {
+    use super::BackendReport;
+
+    pub(super) const NAMES: &[&str] = &lm::device::BACKENDS;
+
+    pub(super) fn report(name: &str) -> BackendReport {
+        let backend = contract::Backend { name: name.to_owned(), ..contract::Backend::default() };
+        let problem = lm::device::open(&backend).err();
+        BackendReport {
+            built: !matches!(problem, Some(lm::device::DeviceError::NotBuilt { .. })),
+            problem: problem.map(|error| (error.to_string(), error.help())),
+        }
+    }
+
+    pub(super) fn test(name: &str) -> Result<String, String> {
+        lm::device::self_test(name).map(|test| test.to_string()).map_err(|error| error.to_string())
+    }
+}
+
+#[cfg(not(feature = "burn"))]
+mod backends {
+    use super::BackendReport;
+
+    pub(super) const NAMES: &[&str] = &["flex", "wgpu", "tch", "cuda"];
+
+    pub(super) fn report(_: &str) -> BackendReport {
+        let remedy = "build with default features".to_owned();
+        BackendReport { built: false, problem: Some(("this build computes no tensors".to_owned(), remedy)) }
+    }
+
+    pub(super) fn test(_: &str) -> Result<String, String> {
+        Err("this build computes no tensors".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn kinds_are_well_formed() {
+        let mut names = BTreeSet::new();
+        for kind in KINDS.all {
+            let kebab = |name: &str| name.chars().all(|c| c.is_ascii_lowercase() || c == '-');
+            assert!(names.insert(kind.name()), "two kinds are called {}", kind.name());
+            assert!(kebab(kind.name()), "{}", kind.name());
+            assert!(!kind.about().is_empty());
+            assert!(kind.version() > 0);
+            assert!(!kind.outputs().is_empty(), "{} makes nothing", kind.name());
+            for ports in [kind.inputs(), kind.outputs()] {
+                let unique: BTreeSet<_> = ports.iter().map(|port| port.name).collect();
+                assert_eq!(unique.len(), ports.len(), "{} has two ports of one name", kind.name());
+            }
+            let schema = kind.schema();
+            assert_eq!(schema["additionalProperties"], false, "{} takes unknown params", kind.name());
+            for (param, schema) in schema["properties"].as_object().into_iter().flatten() {
+                assert!(schema["description"].is_string(), "{}.{param} has no description", kind.name());
+            }
+        }
+        assert!(KINDS.all.iter().any(|kind| kind.name() == KINDS.table.name()));
+    }
+}

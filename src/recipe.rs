@@ -1,0 +1,216 @@
+//! The recipe language: YAML files to a [`Recipe`], as written.
+//!
+//! This module reads a recipe with the files it includes and the `--set` arguments, checks its shape, and
+//! keeps the place of every value. It does not know which kinds exist: what `uses`, ports, axes of a stage
+//! and selectors mean is for the graph to say, which calls back into [`interpolate`] and [`schema`].
+//!
+//! | step | module | in → out |
+//! |---|---|---|
+//! | parse | `parse` | text → [`Node`] tree; typed scalars, bounded depth and size |
+//! | assemble | `document` | `include` and `--set` → one tree |
+//! | declare | `declare` | tree → [`Recipe`] |
+//! | interpolate | `interpolate` | `${..}` in a tree → the tree of one cell |
+//! | check | `schema` | tree and JSON Schema → params and the files they name |
+//!
+//! # The language
+//!
+//! ```yaml
+//! recipe: mind-small            # the name
+//! about: One line.
+//! include: common.yaml          # or a list: read first, this file is merged over
+//! backend: flex
+//! dtype: f32
+//! vars: {data: null}            # `${data}`; null means it must come from `--set vars.data=..`
+//! seeds: [1, 2, 3]              # the axis `seed`
+//! matrix:
+//!   task: [chain, ledger]       # an axis: `${task}`
+//!   method:                     # an axis whose values have fields: `${method}`, `${method.objective}`
+//!     std-cot: {objective: std-cot}
+//!     mind: {objective: {mind: {beta: 0.8}}}
+//!   exclude: [{task: ledger, method: mind}]
+//! stages:
+//!   questions:
+//!     uses: dataset
+//!     with: {task: "${task}", path: "${data}/train.jsonl"}
+//!     matrix: [task]            # or {axes: [..], include: [{..}], exclude: [{..}]}
+//!   student:
+//!     uses: student
+//!     needs: {questions: questions, model: [base, other.model]}
+//!     resources: {cpu: 2, memory: 2GiB, devices: 1, pools: {api: 1}}
+//!     retries: 2
+//! tables:
+//!   main: {from: scores, rows: method}
+//! claims:
+//!   - mind beats std-cot: {left: mind, right: std-cot, at_least: 1.0, table: main}
+//! resources:
+//!   pools: {api: 4}
+//! ```
+//!
+//! - `include`: mappings merge key by key, everything else is replaced. Paths start from the file they are
+//!   written in.
+//! - `--set a.b=VALUE`: VALUE is YAML; a number in the path is an index; the parent must exist.
+//! - `${name}` alone keeps the type of what it names; inside a text it becomes text; `$${` is a plain `${`.
+//! - Anchors and aliases work; merge keys, tags other than `!!str` and several documents do not.
+//!
+//! # Invariants
+//!
+//! - Every mistake that can be found is found in one go, with its place.
+//! - Any input ends in a recipe or in [`Diagnostics`], quickly: file size, nesting, alias expansion, includes
+//!   and interpolation are all bounded.
+
+mod declare;
+mod diagnostic;
+mod document;
+mod interpolate;
+mod node;
+mod parse;
+pub mod schema;
+mod source;
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+pub use diagnostic::{Diagnostic, Diagnostics, suggest};
+pub use interpolate::{Scope, interpolate};
+pub use node::{Node, NodeValue};
+pub use source::{SourceId, SourceMap, Span, Spanned};
+
+/// A recipe as written: its shape is right, what it names is not looked up yet.
+#[derive(Clone, Debug)]
+pub struct Recipe {
+    /// Its name.
+    pub name: String,
+    /// What it is about.
+    pub about: Option<String>,
+    /// What to compute on.
+    pub backend: Option<Spanned<String>>,
+    /// The number type to compute in.
+    pub dtype: Option<Spanned<String>>,
+    /// Values that `${name}` stands for; null where the value must be given with `--set`.
+    pub vars: BTreeMap<String, Node>,
+    /// The axes in the order written; `seeds` is the last, named `seed`.
+    pub axes: Vec<Axis>,
+    /// Combinations that no stage has.
+    pub exclude: Vec<Selector>,
+    /// The stages in the order written.
+    pub stages: Vec<StageDecl>,
+    /// The tables in the order written.
+    pub tables: Vec<TableDecl>,
+    /// Shared capacities by name, such as concurrent requests to a teacher.
+    pub pools: BTreeMap<String, usize>,
+    /// The texts all places refer to.
+    pub sources: SourceMap,
+}
+
+/// A dimension of the matrix.
+#[derive(Clone, Debug)]
+pub struct Axis {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// Its values in the order written; at least one, names unique.
+    pub values: Vec<AxisValue>,
+}
+
+/// One value of an axis.
+#[derive(Clone, Debug)]
+pub struct AxisValue {
+    /// The name that cells and selectors use.
+    pub name: String,
+    /// The scalar, or the mapping of fields.
+    pub node: Node,
+    /// Where its name was written.
+    pub span: Span,
+}
+
+/// A stage as written.
+#[derive(Clone, Debug)]
+pub struct StageDecl {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The name of its kind.
+    pub uses: Spanned<String>,
+    /// Its params, not yet interpolated; an empty mapping if absent.
+    pub with: Node,
+    /// Where its inputs come from.
+    pub needs: Vec<Need>,
+    /// The axes it has a cell for each combination of.
+    pub axes: Vec<Spanned<String>>,
+    /// Combinations it has; all if there are none here.
+    pub include: Vec<Selector>,
+    /// Combinations it does not have.
+    pub exclude: Vec<Selector>,
+    /// What a cell occupies, where the kind's own answer is overridden.
+    pub resources: ResourcesDecl,
+    /// How often a failed cell is tried again.
+    pub retries: u32,
+}
+
+/// Where an input port gets its artifacts.
+#[derive(Clone, Debug)]
+pub struct Need {
+    /// The port.
+    pub port: Spanned<String>,
+    /// `stage` or `stage.port`, at least one.
+    pub from: Vec<Spanned<String>>,
+}
+
+/// What a stage says its cells occupy; what is absent, the kind decides.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ResourcesDecl {
+    /// CPU threads.
+    pub cpu: Option<usize>,
+    /// Memory, bytes.
+    pub memory: Option<u64>,
+    /// Device slots.
+    pub devices: Option<usize>,
+    /// Units taken from pools; every pool named here is declared and large enough.
+    pub pools: BTreeMap<String, usize>,
+}
+
+/// A table as written.
+#[derive(Clone, Debug)]
+pub struct TableDecl {
+    /// Its name.
+    pub name: Spanned<String>,
+    /// The stages whose scores it shows.
+    pub from: Option<Vec<Spanned<String>>>,
+    /// Its params without `from`; `claims` maps each claim to its comparison.
+    pub with: Node,
+}
+
+/// A combination of axis values, possibly partial.
+#[derive(Clone, Debug)]
+pub struct Selector {
+    /// Axis and value name, each axis once.
+    pub pairs: Vec<(Spanned<String>, Spanned<String>)>,
+    /// Where it was written.
+    pub span: Span,
+}
+
+impl Recipe {
+    /// Reads a recipe file with its includes and `--set` arguments; all mistakes at once.
+    pub fn load(path: &Path, sets: &[String]) -> Result<Self, Diagnostics> {
+        match Self::read(path, sets)? {
+            (recipe, mistakes) if mistakes.is_empty() => Ok(recipe),
+            (recipe, mistakes) => Err(Diagnostics::new(mistakes, recipe.sources)),
+        }
+    }
+
+    /// Like [`Recipe::load`], but a recipe whose mistakes lead to no others comes with them, so that
+    /// whoever checks further can report everything together. Do not run it.
+    pub fn read(path: &Path, sets: &[String]) -> Result<(Self, Vec<Diagnostic>), Diagnostics> {
+        let mut sources = SourceMap::default();
+        let mut out = Vec::new();
+        let document = document::assemble(path, sets, &mut sources, &mut out);
+        let recipe = document
+            .and_then(|(document, complete)| declare::recipe(&document, &mut out).filter(|_| complete));
+        match recipe {
+            Some(recipe) => Ok((Self { sources, ..recipe }, out)),
+            None => Err(Diagnostics::new(out, sources)),
+        }
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -1,0 +1,174 @@
+//! What a run shows on stderr: bars on a terminal, plain lines otherwise. The only module that prints while cells run.
+
+use std::{
+    collections::BTreeMap,
+    io::IsTerminal,
+    time::{Duration, Instant},
+};
+
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::{
+    graph::Graph,
+    log::describe,
+    run::{CellEvent, Listener},
+};
+
+/// Without a terminal, how often a long cell says how far it is.
+const PLAIN_PROGRESS_EVERY: Duration = Duration::from_secs(10);
+
+/// Shows a run to a person.
+pub struct Reporter {
+    bars: MultiProgress,
+    total: ProgressBar,
+    cells: BTreeMap<usize, Shown>,
+    terminal: bool,
+    quiet: bool,
+    failures: Vec<String>,
+}
+
+struct Shown {
+    bar: ProgressBar,
+    started: Instant,
+    last_line: Instant,
+}
+
+impl Reporter {
+    /// A reporter for a run of `cells` cells.
+    pub fn new(cells: usize, quiet: bool) -> Self {
+        let terminal = std::io::stderr().is_terminal() && !quiet;
+        let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
+        let bars = MultiProgress::with_draw_target(target);
+        let total = bars.add(ProgressBar::new(cells as u64).with_style(style(
+            "{bar:24} {pos}/{len} cells, {elapsed} gone",
+        )));
+        Self { bars, total, cells: BTreeMap::new(), terminal, quiet, failures: Vec::new() }
+    }
+
+    /// Removes the bars and repeats the failures, so that they end the output.
+    pub fn finish(&mut self) {
+        self.total.finish_and_clear();
+        for failure in std::mem::take(&mut self.failures) {
+            say(&failure);
+        }
+    }
+
+    fn line(&self, text: &str) {
+        if self.quiet {
+            return;
+        }
+        if self.terminal {
+            self.bars.println(text).ok();
+        } else {
+            say(text);
+        }
+    }
+
+    fn done(&mut self, cell: usize) {
+        self.total.inc(1);
+        if let Some(shown) = self.cells.remove(&cell) {
+            shown.bar.finish_and_clear();
+            self.bars.remove(&shown.bar);
+        }
+    }
+}
+
+/// Writes a line to stderr; a closed stderr is not an error.
+pub fn say(text: &str) {
+    use std::io::Write;
+    writeln!(std::io::stderr(), "{text}").ok();
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).expect("the template is a constant").progress_chars("=> ")
+}
+
+/// A duration as people say it: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`.
+pub fn seconds(seconds: f64) -> String {
+    let whole = seconds.round() as u64;
+    match whole {
+        0..10 => format!("{seconds:.1} s"),
+        10..60 => format!("{whole} s"),
+        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
+        3600.. => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A size as people say it.
+pub fn bytes(bytes: u64) -> String {
+    indicatif::HumanBytes(bytes).to_string()
+}
+
+impl Listener for Reporter {
+    fn event(&mut self, graph: &Graph, cell: usize, event: &CellEvent<'_>) {
+        let name = &graph.cells[cell].name;
+        match event {
+            CellEvent::Reused => self.total.inc(1),
+            CellEvent::Found { record, by_this_run } => {
+                let run = &record.run;
+                self.line(&match by_this_run {
+                    true => format!("  same   {name}: equal to a cell of this run"),
+                    false => format!("  reuse  {name}: equal to a cell of run {run}"),
+                });
+                self.done(cell);
+            }
+            CellEvent::Waiting => self.line(&format!("  wait   {name}: another run is computing it")),
+            CellEvent::Started { reason, .. } => {
+                self.line(&format!("  run    {name}: {reason}"));
+                let bar = ProgressBar::new(0)
+                    .with_style(style("  {prefix} {bar:20} {pos}/{len} {msg}, {per_sec}, {eta} left"))
+                    .with_prefix(name.0.clone());
+                let bar = self.bars.insert_before(&self.total, bar);
+                let now = Instant::now();
+                self.cells.insert(cell, Shown { bar, started: now, last_line: now });
+            }
+            CellEvent::Said(contract::Event::Progress { done, total, unit }) => {
+                let Some(shown) = self.cells.get_mut(&cell) else { return };
+                shown.bar.set_length(*total);
+                shown.bar.set_message(unit.clone());
+                shown.bar.set_position(*done);
+                if !self.terminal && shown.last_line.elapsed() > PLAIN_PROGRESS_EVERY && *done > 0 {
+                    shown.last_line = Instant::now();
+                    let gone = shown.started.elapsed().as_secs_f64();
+                    let left = gone / *done as f64 * total.saturating_sub(*done) as f64;
+                    let rate = *done as f64 / gone;
+                    let left = seconds(left);
+                    self.line(&format!("  ...    {name}: {done}/{total} {unit}, {rate:.1}/s, {left} left"));
+                }
+            }
+            CellEvent::Said(contract::Event::Note { text }) => self.line(&format!("  note   {name}: {text}")),
+            CellEvent::Said(contract::Event::Metric { .. }) => {}
+            CellEvent::Finished { record } => {
+                let (time, size) = (seconds(record.seconds), bytes(record.bytes));
+                self.line(&format!("  done   {name}: {time}, {size}"));
+                self.done(cell);
+            }
+            CellEvent::Retrying { error, left } => {
+                let error = describe(*error);
+                self.line(&format!("  again  {name}: {error}; {left} attempts left after this one"));
+            }
+            CellEvent::Failed { error } => {
+                let mut text = format!("error: `{name}` failed: {}", describe(*error));
+                if let Some(help) = error.help() {
+                    text = format!("{text}\nhelp: {help}");
+                }
+                self.line(&format!("  FAILED {name}"));
+                self.failures.push(text);
+                self.done(cell);
+            }
+            CellEvent::Interrupted => {
+                self.line(&format!("  stop   {name}: interrupted, goes on from here next time"));
+                self.done(cell);
+            }
+            CellEvent::Skipped { because } => {
+                let because = &graph.cells[*because].name;
+                self.line(&format!("  skip   {name}: `{because}` failed"));
+                self.done(cell);
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        self.total.tick();
+    }
+}

@@ -1,0 +1,431 @@
+//! Carries out a plan: one loop owns the state of every cell and receives every event; listeners only listen.
+//!
+//! A cell starts when all it reads from is there, no equal cell is being computed (here or by another process on the
+//! same store), and its resources are free. The cell with the longest way to the end goes first. Free threads are
+//! shared among the cells that could start. A failure skips what depends on it, by name, and nothing else. After an
+//! interruption nothing starts, and running cells stop at a point they can resume from.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet},
+    sync::{
+        atomic::{AtomicBool, Ordering},
+        mpsc,
+    },
+    thread,
+    time::Duration,
+};
+
+use contract::{Event, Input};
+
+use crate::{
+    cell::{CellError, Job, execute},
+    fingerprint::{Fingerprint, FingerprintRecord},
+    graph::Graph,
+    history::History,
+    plan::{Decision, Outputs, Plan, Reason, reason, record},
+    store::{CellLock, CellRecord, Store, StoreError},
+};
+
+/// What a run may use, and how it treats failures.
+#[derive(Clone, Debug)]
+pub struct RunOptions {
+    /// CPU threads for all cells together.
+    pub threads: usize,
+    /// Memory for all cells together, bytes.
+    pub memory: u64,
+    /// Device slots.
+    pub devices: usize,
+    /// Start nothing more after a failure.
+    pub fail_fast: bool,
+}
+
+/// Something that happened to a cell.
+#[derive(Debug)]
+pub enum CellEvent<'a> {
+    /// Its result was in the store when the run began.
+    Reused,
+    /// Its result turned out to be in the store: its inputs came out as before, or another cell or run made it.
+    Found {
+        /// Who made it.
+        record: &'a CellRecord,
+        /// Whether that was a cell of this run.
+        by_this_run: bool,
+    },
+    /// Another process is computing the same cell.
+    Waiting,
+    /// It started.
+    Started {
+        /// Why it runs.
+        reason: &'a Reason,
+        /// CPU threads it was given.
+        threads: usize,
+    },
+    /// It said something.
+    Said(&'a Event),
+    /// It finished.
+    Finished {
+        /// What it made.
+        record: &'a CellRecord,
+    },
+    /// It failed and is tried again.
+    Retrying {
+        /// Why it failed.
+        error: &'a CellError,
+        /// Attempts left.
+        left: u32,
+    },
+    /// It failed.
+    Failed {
+        /// Why.
+        error: &'a CellError,
+    },
+    /// It stopped because the run was interrupted.
+    Interrupted,
+    /// It did not start because a cell it needs failed.
+    Skipped {
+        /// That cell.
+        because: usize,
+    },
+}
+
+/// Receives what happens.
+pub trait Listener {
+    /// Called in order, from the loop's thread.
+    fn event(&mut self, graph: &Graph, cell: usize, event: &CellEvent<'_>);
+    /// Called about ten times a second while cells run.
+    fn tick(&mut self) {}
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Cells that ran and finished.
+    pub ran: usize,
+    /// Cells whose result was there.
+    pub reused: usize,
+    /// Cells that failed.
+    pub failed: Vec<usize>,
+    /// Cells that were not tried because of a failure.
+    pub skipped: usize,
+    /// Whether the user interrupted it.
+    pub interrupted: bool,
+    /// Outputs of every finished cell.
+    pub outputs: BTreeMap<usize, Outputs>,
+}
+
+enum Message {
+    Said(usize, Event),
+    Ended(usize, Box<Result<CellRecord, CellError>>),
+}
+
+/// A cell that has all its inputs and no result yet.
+struct Ready {
+    record: FingerprintRecord,
+    fingerprint: Fingerprint,
+    attempts_left: u32,
+    said_waiting: bool,
+}
+
+struct Running {
+    fingerprint: Fingerprint,
+    attempts_left: u32,
+    threads: usize,
+    _lock: CellLock,
+}
+
+struct Loop<'a> {
+    graph: &'a Graph,
+    plan: &'a Plan,
+    store: &'a Store,
+    history: &'a mut History,
+    run: &'a str,
+    options: &'a RunOptions,
+    listeners: &'a mut [&'a mut dyn Listener],
+    priority: Vec<u64>,
+    downstream: Vec<Vec<usize>>,
+    /// Unfinished upstream cells, by cell.
+    pending: BTreeMap<usize, usize>,
+    ready: BTreeMap<usize, Ready>,
+    running: BTreeMap<usize, Running>,
+    dead: HashSet<usize>,
+    outcome: Outcome,
+}
+
+/// Runs what the plan says.
+#[expect(clippy::too_many_arguments, reason = "the run's surroundings, each owned by the caller")]
+pub fn run<'a>(
+    graph: &'a Graph,
+    plan: &'a Plan,
+    store: &'a Store,
+    history: &'a mut History,
+    run: &'a str,
+    options: &'a RunOptions,
+    cancelled: &'a AtomicBool,
+    listeners: &'a mut [&'a mut dyn Listener],
+) -> Result<Outcome, StoreError> {
+    let wanted: BTreeSet<usize> = plan.decisions.keys().copied().collect();
+    let mut downstream = vec![Vec::new(); graph.cells.len()];
+    let mut pending = BTreeMap::new();
+    for &cell in &wanted {
+        let upstream = graph.cells[cell].upstream();
+        pending.insert(cell, upstream.len());
+        for from in upstream {
+            downstream[from].push(cell);
+        }
+    }
+    let priority = priorities(graph, &downstream);
+    let mut state = Loop {
+        graph,
+        plan,
+        store,
+        history,
+        run,
+        options,
+        listeners,
+        priority,
+        downstream,
+        pending,
+        ready: BTreeMap::new(),
+        running: BTreeMap::new(),
+        dead: HashSet::new(),
+        outcome: Outcome::default(),
+    };
+    let (sender, receiver) = mpsc::channel();
+    thread::scope(|scope| {
+        for cell in wanted {
+            if state.pending.get(&cell) == Some(&0) {
+                state.arrive(cell)?;
+            }
+        }
+        loop {
+            let stopping = cancelled.load(Ordering::Relaxed)
+                || (state.options.fail_fast && !state.outcome.failed.is_empty());
+            if !stopping {
+                while let Some((cell, lock, threads)) = state.next_to_start()? {
+                    let job = state.start(cell, lock, threads);
+                    let (sender, store, run) = (sender.clone(), state.store, state.run);
+                    scope.spawn(move || {
+                        let observer = |event: Event| {
+                            sender.send(Message::Said(cell, event)).ok();
+                        };
+                        let result = execute(job, store, run, cancelled, &observer);
+                        sender.send(Message::Ended(cell, Box::new(result))).ok();
+                    });
+                }
+            }
+            if state.running.is_empty() && (stopping || state.ready.is_empty()) {
+                break;
+            }
+            match receiver.recv_timeout(Duration::from_millis(100)) {
+                Ok(Message::Said(cell, event)) => state.tell(cell, &CellEvent::Said(&event)),
+                Ok(Message::Ended(cell, result)) => state.ended(cell, *result)?,
+                Err(mpsc::RecvTimeoutError::Timeout) => {}
+                Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("this loop holds a sender"),
+            }
+            for listener in state.listeners.iter_mut() {
+                listener.tick();
+            }
+        }
+        Ok(())
+    })?;
+    state.outcome.interrupted = cancelled.load(Ordering::Relaxed);
+    store.save_file_digests();
+    Ok(state.outcome)
+}
+
+impl Loop<'_> {
+    fn tell(&mut self, cell: usize, event: &CellEvent<'_>) {
+        for listener in self.listeners.iter_mut() {
+            listener.event(self.graph, cell, event);
+        }
+    }
+
+    /// A cell has all its inputs: reuse its result or queue it.
+    fn arrive(&mut self, cell: usize) -> Result<(), StoreError> {
+        let mut arrived = vec![cell];
+        while let Some(cell) = arrived.pop() {
+            if let Some(Decision::Reuse { fingerprint, outputs }) = self.plan.decisions.get(&cell) {
+                self.history.note(&self.graph.cells[cell].name.0, fingerprint);
+                self.tell(cell, &CellEvent::Reused);
+                self.outcome.reused += 1;
+                arrived.extend(self.settle(cell, outputs.clone()));
+                continue;
+            }
+            let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store)?;
+            let fingerprint = record.fingerprint();
+            if let Some(found) = self.store.record(&fingerprint) {
+                arrived.extend(self.found(cell, &fingerprint, &found));
+                continue;
+            }
+            let attempts_left = self.graph.cells[cell].retries;
+            self.ready.insert(cell, Ready { record, fingerprint, attempts_left, said_waiting: false });
+        }
+        Ok(())
+    }
+
+    /// A result that somebody else made; returns the cells that can go on now.
+    fn found(&mut self, cell: usize, fingerprint: &Fingerprint, record: &CellRecord) -> Vec<usize> {
+        self.history.note(&self.graph.cells[cell].name.0, fingerprint);
+        let by_this_run = record.run == self.run;
+        self.tell(cell, &CellEvent::Found { record, by_this_run });
+        self.outcome.reused += 1;
+        self.settle(cell, record.outputs.clone())
+    }
+
+    /// Notes a cell's outputs; returns the cells that have all their inputs now.
+    fn settle(&mut self, cell: usize, outputs: Outputs) -> Vec<usize> {
+        self.outcome.outputs.insert(cell, outputs);
+        let mut complete = Vec::new();
+        for &next in &self.downstream[cell] {
+            let pending = self.pending.get_mut(&next).expect("downstream cells are wanted cells");
+            *pending -= 1;
+            if *pending == 0 && !self.dead.contains(&next) {
+                complete.push(next);
+            }
+        }
+        complete
+    }
+
+    /// The most urgent cell that fits, locked, and the threads it gets.
+    fn next_to_start(&mut self) -> Result<Option<(usize, CellLock, usize)>, StoreError> {
+        let mut urgent: Vec<usize> = self.ready.keys().copied().collect();
+        urgent.sort_by_key(|cell| (std::cmp::Reverse(self.priority[*cell]), *cell));
+        for cell in urgent {
+            let Some(threads) = self.fits(cell) else { continue };
+            let fingerprint = self.ready[&cell].fingerprint.clone();
+            if self.running.values().any(|running| running.fingerprint == fingerprint) {
+                continue; // Its twin will finish for both.
+            }
+            let lock = self.store.try_lock(&fingerprint)?;
+            // Looked up after locking: whoever held the lock before us may have just finished.
+            if let Some(found) = self.store.record(&fingerprint) {
+                self.ready.remove(&cell);
+                for next in self.found(cell, &fingerprint, &found) {
+                    self.arrive(next)?;
+                }
+                return self.next_to_start();
+            }
+            match lock {
+                Some(lock) => return Ok(Some((cell, lock, threads))),
+                None => {
+                    let ready = self.ready.get_mut(&cell).expect("listed just above");
+                    if !std::mem::replace(&mut ready.said_waiting, true) {
+                        self.tell(cell, &CellEvent::Waiting);
+                    }
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// The threads a cell would get now, or `None` if something it needs is taken.
+    fn fits(&self, cell: usize) -> Option<usize> {
+        let cells = &self.graph.cells;
+        let wanted = &cells[cell].resources;
+        let running = || self.running.iter().map(|(cell, running)| (&cells[*cell], running));
+        let free = self.options.threads.saturating_sub(running().map(|(_, running)| running.threads).sum());
+        let share = (free / self.ready.len().max(1)).max(1);
+        let threads = share.clamp(wanted.cpu.least, wanted.cpu.most.unwrap_or(usize::MAX).max(wanted.cpu.least));
+        if self.running.is_empty() {
+            return Some(threads.min(self.options.threads.max(1))); // Something always runs, however large.
+        }
+        let memory: u64 = running().map(|(cell, _)| cell.resources.memory).sum();
+        let on_devices = |cell: &crate::graph::Cell| {
+            if self.graph.backend.name == contract::Backend::default().name { 0 } else { cell.resources.devices }
+        };
+        let devices: usize = running().map(|(cell, _)| on_devices(cell)).sum();
+        let pools_fit = cells[cell].pools.iter().all(|(pool, slots)| {
+            let used: usize = running().filter_map(|(cell, _)| cell.pools.get(pool)).sum();
+            used + slots <= self.graph.pools.get(pool).copied().unwrap_or(usize::MAX)
+        });
+        let fits = threads <= free
+            && (wanted.memory == 0 || memory + wanted.memory <= self.options.memory)
+            && (on_devices(&cells[cell]) == 0 || devices + wanted.devices <= self.options.devices)
+            && pools_fit;
+        fits.then_some(threads)
+    }
+
+    fn start(&mut self, index: usize, lock: CellLock, threads: usize) -> Job {
+        let Ready { record, fingerprint, attempts_left, .. } =
+            self.ready.remove(&index).expect("only ready cells start");
+        let cell = &self.graph.cells[index];
+        let reason = reason(cell, &record, self.store, self.history);
+        self.tell(index, &CellEvent::Started { reason: &reason, threads });
+        let input = |source: &crate::graph::Source| {
+            let digest = self.outcome.outputs[&source.cell][source.port].clone();
+            Input {
+                path: self.store.object(&digest),
+                digest,
+                stage: self.graph.stages[self.graph.cells[source.cell].stage].name.clone(),
+                labels: source.labels.clone(),
+            }
+        };
+        let inputs = cell
+            .inputs
+            .iter()
+            .map(|(port, sources)| ((*port).to_owned(), sources.iter().map(input).collect()))
+            .collect();
+        let job = Job {
+            kind: cell.kind,
+            fingerprint: fingerprint.clone(),
+            record,
+            params: cell.params.clone(),
+            inputs,
+            seed: cell.seed,
+            backend: self.graph.backend.clone(),
+            threads,
+        };
+        self.running.insert(index, Running { fingerprint, attempts_left, threads, _lock: lock });
+        job
+    }
+
+    fn ended(&mut self, cell: usize, result: Result<CellRecord, CellError>) -> Result<(), StoreError> {
+        let running = self.running.remove(&cell).expect("only running cells end");
+        match result {
+            Ok(record) => {
+                self.history.note(&self.graph.cells[cell].name.0, &running.fingerprint);
+                self.tell(cell, &CellEvent::Finished { record: &record });
+                self.outcome.ran += 1;
+                for next in self.settle(cell, record.outputs) {
+                    self.arrive(next)?;
+                }
+            }
+            Err(error) if error.is_cancelled() => self.tell(cell, &CellEvent::Interrupted),
+            Err(error) if running.attempts_left > 0 => {
+                let left = running.attempts_left - 1;
+                self.tell(cell, &CellEvent::Retrying { error: &error, left });
+                let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store)?;
+                let fingerprint = running.fingerprint;
+                self.ready.insert(cell, Ready { record, fingerprint, attempts_left: left, said_waiting: false });
+            }
+            Err(error) => {
+                self.tell(cell, &CellEvent::Failed { error: &error });
+                self.outcome.failed.push(cell);
+                self.skip_below(cell);
+            }
+        }
+        Ok(())
+    }
+
+    fn skip_below(&mut self, failed: usize) {
+        let mut pending = self.downstream[failed].clone();
+        while let Some(cell) = pending.pop() {
+            if self.dead.insert(cell) {
+                self.tell(cell, &CellEvent::Skipped { because: failed });
+                self.outcome.skipped += 1;
+                pending.extend(&self.downstream[cell]);
+            }
+        }
+    }
+}
+
+/// The longest way from each cell to the end; a cell that computes tensors counts for ten that do not.
+fn priorities(graph: &Graph, downstream: &[Vec<usize>]) -> Vec<u64> {
+    let mut priority = vec![0; graph.cells.len()];
+    // Cells come after those they read from, so backwards every downstream priority is known.
+    for cell in (0..graph.cells.len()).rev() {
+        let after = downstream[cell].iter().map(|next| priority[*next]).max().unwrap_or(0);
+        priority[cell] = after + if graph.cells[cell].kind.computes() { 10 } else { 1 };
+    }
+    priority
+}

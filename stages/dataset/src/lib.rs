@@ -1,0 +1,300 @@
+//! Kind `dataset`: the questions of a task, from a file or from a built-in generator.
+//!
+//! A file is JSON Lines (`{"id", "question", "answer", "choices"}`, one question a line) or CSV with a header
+//! of the same names (choices separated by `|`); further keys and columns are ignored. Every question is
+//! checked, and the first that cannot be asked or scored stops the cell with its file and line.
+//!
+//! It does not fetch anything and does not judge whether a gold answer is right.
+
+mod file;
+
+use contract::{
+    ArtifactType, Context, Digest, FilePath, Port, Stage, StageError, jsonl,
+    records::{Question, files},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tasks::{
+    Task,
+    builtin::{self, Split},
+};
+
+/// The kind `dataset`.
+pub struct Dataset;
+
+/// What a dataset stage is told.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DatasetParams {
+    /// The task, which decides prompt, answer extraction and scoring.
+    pub task: Task,
+    /// Which part of the task: `train`, `test` or `pretrain`. A test split is held out: the plan refuses to train on it.
+    pub split: Split,
+    /// A `.jsonl` or `.csv` file of questions. Default: the built-in generator, for the tasks that have one.
+    #[serde(default)]
+    pub path: Option<FilePath>,
+    /// How many questions. Default: the whole file; required without `path`. A larger count keeps the questions
+    /// of a smaller one.
+    #[serde(default)]
+    pub count: Option<usize>,
+    /// Decides which questions `count` picks or generates. Default: 0.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl Stage for Dataset {
+    type Params = DatasetParams;
+
+    const NAME: &'static str = "dataset";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "questions of a task, from a file or from a built-in generator";
+    const SEEDED: bool = false;
+    const COMPUTES: bool = false;
+    const INPUTS: &'static [Port] = &[];
+    const OUTPUTS: &'static [Port] =
+        &[Port::output("questions", ArtifactType::Questions, "the questions with their gold answers")];
+
+    fn check(params: &DatasetParams) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        let mut problem = |field: &str, text: String| problems.push((field.to_owned(), text));
+        if params.count == Some(0) {
+            problem("/count", "must be at least 1".into());
+        }
+        match &params.path {
+            Some(path) if file::Format::of(path.as_ref()).is_none() => {
+                problem("/path", "must end in `.jsonl` or `.csv`".into());
+            }
+            Some(_) => {}
+            None if !is_builtin(params.task) => {
+                problem("/path", format!("is required: task `{}` is not built in", params.task));
+            }
+            None if params.count.is_none() => {
+                problem("/count", "is required where questions are generated".into());
+            }
+            None => {}
+        }
+        problems
+    }
+
+    fn held_out(params: &DatasetParams) -> bool {
+        match params.split {
+            Split::Test => true,
+            Split::Train | Split::Pretrain => false,
+        }
+    }
+
+    fn run(params: DatasetParams, context: &Context) -> Result<(), StageError> {
+        let questions = match &params.path {
+            Some(path) => {
+                let questions = file::read(path.as_ref(), params.task)?;
+                let found = questions.len();
+                let wanted = params.count.unwrap_or(found);
+                if wanted > found {
+                    context
+                        .note(format!("the file holds {found} questions, fewer than the {wanted} asked for"));
+                }
+                subsample(questions, params.seed, wanted)
+            }
+            None => builtin::generate(
+                params.task,
+                params.split,
+                params.seed,
+                params.count.expect("`check` requires a count for generated questions"),
+            )
+            .map_err(StageError::failed)?,
+        };
+        context.progress(questions.len(), questions.len(), "questions");
+        jsonl::write(&context.output("questions").join(files::QUESTIONS), &questions)
+    }
+}
+
+fn is_builtin(task: Task) -> bool {
+    match task {
+        Task::Arithmetic | Task::Comparison | Task::Calendar => true,
+        Task::Gsm8k | Task::Svamp | Task::Math500 | Task::Csqa | Task::Strategyqa => false,
+    }
+}
+
+/// Keeps the `count` questions whose hash is smallest, in the order of the file.
+fn subsample(mut questions: Vec<Question>, seed: u64, count: usize) -> Vec<Question> {
+    if count >= questions.len() {
+        return questions;
+    }
+    let rank = |question: &Question| Digest::of_json(&(seed, &question.id));
+    let mut ranks: Vec<Digest> = questions.iter().map(rank).collect();
+    ranks.sort_unstable();
+    let limit = ranks.swap_remove(count);
+    questions.retain(|question| rank(question) < limit);
+    questions
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::{fs, path::Path};
+
+    use contract::bench::Bench;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn run(folder: &Path, params: &Value) -> Result<Vec<Question>, StageError> {
+        let bench = Bench::new(folder);
+        bench.run(&Dataset, params)?;
+        jsonl::read(&bench.output("questions").join(files::QUESTIONS))
+    }
+
+    /// Writes `text` to a file, reads it as a dataset and returns the error.
+    fn refused(name: &str, task: &str, text: &str) -> String {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join(name);
+        fs::write(&path, text).unwrap();
+        let params = json!({"task": task, "split": "train", "path": path});
+        let error = run(folder.path(), &params).unwrap_err().to_string();
+        error.replace(&format!("{}/", folder.path().display()), "")
+    }
+
+    #[test]
+    fn json_lines_keep_every_field_and_ignore_others() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.jsonl");
+        fs::write(
+            &path,
+            concat!(
+                r#"{"id":"a","question":"Where?","answer":"B","choices":["here","there"],"source":"x"}"#,
+                "\n\n",
+                r#"{"id":"b","question":"Why?","answer":"A","choices":["so","not"],"facts":{"n":1}}"#,
+                "\n"
+            ),
+        )
+        .unwrap();
+        let questions = run(folder.path(), &json!({"task": "csqa", "split": "test", "path": path})).unwrap();
+        assert_eq!(questions.len(), 2);
+        assert_eq!(questions[0].task, "csqa");
+        assert_eq!(questions[0].choices, ["here", "there"]);
+        assert_eq!(questions[1].facts, Some(json!({"n": 1})));
+    }
+
+    #[test]
+    fn csv_reads_like_json_lines() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.csv");
+        fs::write(&path, "answer,id,question,choices,note\nB,a,\"Where,\nthen?\",here|there,x\n").unwrap();
+        let questions = run(folder.path(), &json!({"task": "csqa", "split": "train", "path": path})).unwrap();
+        assert_eq!(questions.len(), 1);
+        assert_eq!(questions[0].question, "Where,\nthen?");
+        assert_eq!((questions[0].answer.as_str(), questions[0].choices.len()), ("B", 2));
+
+        fs::write(&path, "id,question,answer\na,1+1?,2\n").unwrap();
+        let questions =
+            run(folder.path(), &json!({"task": "gsm8k", "split": "train", "path": path})).unwrap();
+        assert_eq!(questions[0].answer, "2");
+        assert!(questions[0].choices.is_empty());
+    }
+
+    #[test]
+    fn a_number_may_stand_without_quotes() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.jsonl");
+        fs::write(&path, r#"{"id":"a","question":"1+1?","answer":2}"#).unwrap();
+        let questions =
+            run(folder.path(), &json!({"task": "gsm8k", "split": "train", "path": path})).unwrap();
+        assert_eq!(questions[0].answer, "2");
+    }
+
+    #[test]
+    fn a_bad_question_is_named_by_file_and_line() {
+        let good = r#"{"id":"a","question":"1+1?","answer":"2"}"#;
+        let cases = [
+            (format!("{good}\n{good}"), "`q.jsonl` line 2: id `a` already stands in line 1"),
+            (r#"{"id":"a","question":" ","answer":"2"}"#.into(), "`q.jsonl` line 1: `question` is empty"),
+            (format!("\n{}", r#"{"id":"a","question":"?"}"#), "`q.jsonl` line 2: `answer` is missing"),
+            (r#"{"id":"a","question":"?","answer":""}"#.into(), "`q.jsonl` line 1: `answer` is missing"),
+            (r#"{"question":"?","answer":"1"}"#.into(), "`q.jsonl` line 1: `id` is missing"),
+            (
+                r#"{"id":"a","question":"?","answer":["1"]}"#.into(),
+                "`q.jsonl` line 1: `answer` is neither text nor a number",
+            ),
+        ];
+        for (text, problem) in cases {
+            assert_eq!(refused("q.jsonl", "gsm8k", &text), problem);
+        }
+        let broken = refused("q.jsonl", "gsm8k", "{\"id\":\"a\",");
+        assert!(broken.starts_with("`q.jsonl` line 1: EOF while parsing"), "{broken}");
+        assert_eq!(refused("q.jsonl", "gsm8k", "\n"), "`q.jsonl` holds no questions");
+
+        let csv = "id,question,answer\na,?,1\nb,,2\n";
+        assert_eq!(refused("q.csv", "gsm8k", csv), "`q.csv` line 3: `question` is empty");
+        let short = refused("q.csv", "gsm8k", "id,question,answer\na,?,1\nb,?\n");
+        assert!(short.starts_with("`q.csv` line 3: ") && short.contains("2 fields"), "{short}");
+        assert_eq!(
+            refused("q.csv", "gsm8k", "id,answer\na,1\n"),
+            "`q.csv` line 1: the header has no column `question`"
+        );
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_given_is_refused() {
+        let csqa = |answer: &str, choices: &str| {
+            let text = format!(r#"{{"id":"a","question":"?","answer":"{answer}","choices":{choices}}}"#);
+            refused("q.jsonl", "csqa", &text)
+        };
+        assert_eq!(csqa("C", r#"["x","y"]"#), "`q.jsonl` line 1: answer `C` is no letter from A to B");
+        assert_eq!(csqa("x", r#"["x","y"]"#), "`q.jsonl` line 1: answer `x` is no letter from A to B");
+        assert_eq!(csqa("A", "[]"), "`q.jsonl` line 1: `choices` is missing");
+        assert_eq!(csqa("A", r#"["x"," "]"#), "`q.jsonl` line 1: choice B is empty");
+        assert_eq!(
+            refused("q.jsonl", "strategyqa", r#"{"id":"a","question":"?","answer":"true"}"#),
+            "`q.jsonl` line 1: answer `true` is neither `yes` nor `no`"
+        );
+    }
+
+    #[test]
+    fn a_subsample_grows_and_keeps_the_file_order() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.jsonl");
+        let lines: Vec<Value> =
+            (0..50).map(|n| json!({"id": format!("q{n:02}"), "question": "?", "answer": "1"})).collect();
+        jsonl::write(&path, &lines).unwrap();
+        let ids = |count: usize, seed: u64| -> Vec<String> {
+            let params =
+                json!({"task": "gsm8k", "split": "train", "path": path, "count": count, "seed": seed});
+            run(folder.path(), &params).unwrap().into_iter().map(|question| question.id).collect()
+        };
+        let (ten, twenty) = (ids(10, 0), ids(20, 0));
+        assert_eq!((ten.len(), twenty.len()), (10, 20));
+        assert!(ten.iter().all(|id| twenty.contains(id)));
+        assert!(twenty.is_sorted());
+        assert_ne!(ten, ids(10, 1));
+        assert_eq!(ids(500, 0).len(), 50);
+    }
+
+    #[test]
+    fn a_built_in_task_needs_no_file() {
+        let folder = tempfile::tempdir().unwrap();
+        let params = |count: usize| json!({"task": "arithmetic", "split": "train", "count": count});
+        let few = run(folder.path(), &params(5)).unwrap();
+        let more = run(folder.path(), &params(8)).unwrap();
+        assert_eq!(few.len(), 5);
+        assert_eq!(few, more[..5]);
+        let test = json!({"task": "arithmetic", "split": "test", "count": 8});
+        let test = run(folder.path(), &test).unwrap();
+        assert!(test.iter().all(|held_out| more.iter().all(|seen| seen.question != held_out.question)));
+    }
+
+    #[test]
+    fn params_are_checked_before_anything_runs() {
+        use contract::Kind;
+        let problems = |params: Value| Dataset.resolve(&params).unwrap_err();
+        assert_eq!(
+            problems(json!({"task": "gsm8k", "split": "train"})),
+            [("/path".to_owned(), "is required: task `gsm8k` is not built in".to_owned())]
+        );
+        assert_eq!(problems(json!({"task": "calendar", "split": "train"}))[0].0, "/count");
+        assert_eq!(problems(json!({"task": "calendar", "split": "train", "count": 0}))[0].0, "/count");
+        assert_eq!(problems(json!({"task": "gsm8k", "split": "train", "path": "a.parquet"}))[0].0, "/path");
+        assert!(problems(json!({"task": "gsm8k", "split": "train", "paht": "a"}))[0].1.contains("paht"));
+        let test = json!({"task": "calendar", "split": "test", "count": 1});
+        assert!(Dataset.held_out(&Dataset.resolve(&test).unwrap()));
+    }
+}

@@ -1,0 +1,1 @@
+//! Kind evaluate: answers questions with a model and scores the answers.

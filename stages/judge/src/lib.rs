@@ -1,0 +1,349 @@
+//! Kind `judge`: keeps right, distinct rationales and says why each other one was dropped.
+//!
+//! Of every perspective the first attempt is kept that is complete, right, short enough and no near-duplicate of
+//! one already kept for the same question. Then whole questions are dropped: those with too few kept, a share of
+//! the easy ones, and those over the limit. Which questions go is decided by hashes of their ids, so growing a
+//! limit keeps what was there.
+//!
+//! Every kept text ends with a line break and the answer suffix of `tasks`, byte for byte the same for all
+//! rationales of a question. It does not change anything before that, and never trusts a verdict it reads.
+
+mod duplicate;
+mod funnel;
+mod suffix;
+
+use std::collections::HashSet;
+
+use contract::{
+    ArtifactType, Context, Digest, Port, PortFlow, Stage, StageError, jsonl,
+    records::{Question, QuestionRationales, Rationale, files},
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use tasks::Verdict;
+
+pub use funnel::{Funnel, PerspectiveFunnel, QuestionFunnel};
+
+/// The kind `judge`.
+pub struct Judge;
+
+/// File names inside a `judgements` artifact.
+pub mod judgement_files {
+    /// One [`super::Judgement`] a line.
+    pub const JUDGEMENTS: &str = "judgements.jsonl";
+    /// A [`super::Funnel`].
+    pub const FUNNEL: &str = "funnel.json";
+}
+
+/// What a judge stage is told.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct JudgeParams {
+    /// Which questions are worth keeping.
+    #[serde(default)]
+    pub keep: Keep,
+    /// Similarity, 0 to 1, from which a rationale is a duplicate of another of the same question: the Jaccard
+    /// index of their word 3-grams. 1 drops only texts with the same words. Default: 0.9.
+    #[serde(default = "default_dedup")]
+    pub dedup: f64,
+    /// The share of easy questions to keep, 0 to 1; easy means that every perspective was right on its first
+    /// attempt. Default: 1.
+    #[serde(default = "default_easy")]
+    pub easy: f64,
+    /// At most so many questions. Default: all.
+    #[serde(default)]
+    pub max_questions: Option<usize>,
+    /// Longest rationale, in characters. Default: any length.
+    #[serde(default)]
+    pub max_chars: Option<usize>,
+}
+
+/// Which questions are worth keeping.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Keep {
+    /// Fewest perspectives with a right, distinct rationale. Default: 1.
+    #[serde(default = "default_min_correct")]
+    pub min_correct: usize,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { min_correct: default_min_correct() }
+    }
+}
+
+fn default_min_correct() -> usize {
+    1
+}
+
+fn default_dedup() -> f64 {
+    0.9
+}
+
+fn default_easy() -> f64 {
+    1.0
+}
+
+/// What became of a completion, in the order in which the reasons are tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// In the rationales.
+    Kept,
+    /// Generation stopped at its length limit.
+    Truncated,
+    /// No answer was found in it.
+    Unparsed,
+    /// Its answer is wrong.
+    Wrong,
+    /// It is right, but says nothing beside the answer.
+    Bare,
+    /// It is right, but longer than `max_chars`.
+    TooLong,
+    /// It is right, but an earlier attempt of its perspective was kept.
+    Surplus,
+    /// It is right, but nearly equals the rationale of another perspective.
+    Duplicate,
+    /// It would be kept, but its question has fewer than `keep.min_correct`.
+    TooFew,
+    /// It would be kept, but its question is one of the easy ones left out.
+    Easy,
+    /// It would be kept, but its question is over `max_questions`.
+    OverLimit,
+}
+
+/// The judgement on one completion; `judgements.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Judgement {
+    /// The question's id.
+    pub id: String,
+    /// The perspective.
+    pub perspective: String,
+    /// The attempt, from 0.
+    pub attempt: u32,
+    /// What became of it.
+    pub outcome: Outcome,
+    /// Whether the answer found equals the gold answer; for truncated texts as well.
+    pub correct: bool,
+    /// The answer found.
+    pub extracted: Option<String>,
+    /// The extraction rule that found it.
+    pub rule: String,
+    /// The perspective whose rationale it nearly equals.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub duplicate_of: Option<String>,
+}
+
+impl Stage for Judge {
+    type Params = JudgeParams;
+
+    const NAME: &'static str = "judge";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "keeps right, distinct rationales and says why each other one was dropped";
+    const SEEDED: bool = false;
+    const COMPUTES: bool = false;
+    const INPUTS: &'static [Port] = &[Port::input(
+        "completions",
+        ArtifactType::Completions,
+        PortFlow::Carries,
+        "the rationales as the teacher wrote them",
+    )];
+    const OUTPUTS: &'static [Port] = &[
+        Port::output("rationales", ArtifactType::Rationales, "at most one right rationale a perspective"),
+        Port::output(
+            "judgements",
+            ArtifactType::Other("judgements"),
+            "the verdict on every completion, and the funnel of each perspective",
+        ),
+    ];
+
+    fn check(params: &JudgeParams) -> Vec<(String, String)> {
+        let mut problems = Vec::new();
+        for (field, share) in [("/dedup", params.dedup), ("/easy", params.easy)] {
+            if !(0.0..=1.0).contains(&share) {
+                problems.push((field.to_owned(), format!("{share} is not between 0 and 1")));
+            }
+        }
+        let counts = [
+            ("/keep/min_correct", Some(params.keep.min_correct)),
+            ("/max_questions", params.max_questions),
+            ("/max_chars", params.max_chars),
+        ];
+        for (field, count) in counts {
+            if count == Some(0) {
+                problems.push((field.to_owned(), "must be at least 1".to_owned()));
+            }
+        }
+        problems
+    }
+
+    fn run(params: JudgeParams, context: &Context) -> Result<(), StageError> {
+        let input = context.input("completions");
+        let perspectives: Vec<String> = jsonl::read_json(&input.file(files::PERSPECTIVES))?;
+        let completions: Vec<QuestionRationales> = jsonl::read(&input.file(files::COMPLETIONS))?;
+        let total = completions.len();
+        let mut judged = Vec::with_capacity(total);
+        for (done, completion) in completions.into_iter().enumerate() {
+            context.check_cancelled()?;
+            context.progress(done, total, "questions");
+            judged.push(Judged::new(completion, &perspectives, &params));
+        }
+        context.progress(total, total, "questions");
+        choose_questions(&mut judged, &params);
+
+        let funnel = Funnel::of(&judged, &perspectives);
+        for note in funnel.notes() {
+            context.note(note);
+        }
+        if funnel.questions.kept == 0 {
+            return Err(StageError::failed(NothingKept { questions: total, why: funnel.notes().join("; ") }));
+        }
+        let judgements = context.output("judgements");
+        let every = judged.iter().flat_map(|judged| &judged.judgements);
+        jsonl::write(&judgements.join(judgement_files::JUDGEMENTS), every)?;
+        jsonl::write_json(&judgements.join(judgement_files::FUNNEL), &funnel)?;
+        let kept: Vec<QuestionRationales> = judged.into_iter().filter_map(Judged::into_kept).collect();
+        let rationales = context.output("rationales");
+        jsonl::write(&rationales.join(files::RATIONALES), &kept)?;
+        jsonl::write_json(&rationales.join(files::PERSPECTIVES), &perspectives)
+    }
+}
+
+/// No question has enough right rationales.
+#[derive(Debug, thiserror::Error)]
+#[error("none of the {questions} questions is kept: {why}")]
+struct NothingKept {
+    questions: usize,
+    why: String,
+}
+
+/// A question with its judgements and what it would keep.
+struct Judged {
+    question: Question,
+    judgements: Vec<Judgement>,
+    rationales: Vec<Rationale>,
+    easy: bool,
+    /// Why the whole question is dropped, if it is.
+    dropped: Option<Outcome>,
+}
+
+impl Judged {
+    /// Judges the completions of one question, perspective by perspective in the artifact's order.
+    fn new(completion: QuestionRationales, perspectives: &[String], params: &JudgeParams) -> Self {
+        let QuestionRationales { question, mut rationales } = completion;
+        let rank = |rationale: &Rationale| {
+            let place = perspectives.iter().position(|name| *name == rationale.perspective);
+            (place.unwrap_or(perspectives.len()), rationale.attempt)
+        };
+        rationales.sort_by_key(rank);
+        let mut judgements = Vec::with_capacity(rationales.len());
+        let mut kept: Vec<(Rationale, HashSet<String>)> = Vec::new();
+        for rationale in rationales {
+            let verdict = tasks::score(&question, &rationale.text);
+            let body = suffix::without_answer(&question, &rationale.text);
+            let mut duplicate_of = None;
+            let outcome = match early(&rationale, &verdict, body, params) {
+                Some(outcome) => outcome,
+                None if kept.last().is_some_and(|(last, _)| last.perspective == rationale.perspective) => {
+                    Outcome::Surplus
+                }
+                None => {
+                    let grams = duplicate::three_grams(body);
+                    let twin =
+                        kept.iter().find(|(_, other)| duplicate::jaccard(&grams, other) >= params.dedup);
+                    if let Some((twin, _)) = twin {
+                        duplicate_of = Some(twin.perspective.clone());
+                        Outcome::Duplicate
+                    } else {
+                        let text = suffix::with_answer(&question, body);
+                        kept.push((Rationale { text, ..rationale.clone() }, grams));
+                        Outcome::Kept
+                    }
+                }
+            };
+            judgements.push(Judgement {
+                id: question.id.clone(),
+                perspective: rationale.perspective,
+                attempt: rationale.attempt,
+                outcome,
+                correct: verdict.correct,
+                extracted: verdict.extracted,
+                rule: verdict.rule.to_owned(),
+                duplicate_of,
+            });
+        }
+        let right_at_once = |name: &String| {
+            let of = |judgement: &&Judgement| judgement.perspective == *name;
+            judgements.iter().find(of).is_some_and(|first| first.attempt == 0 && first.right())
+        };
+        let easy = perspectives.iter().all(right_at_once);
+        let rationales = kept.into_iter().map(|(rationale, _)| rationale).collect();
+        Self { question, judgements, rationales, easy, dropped: None }
+    }
+
+    fn drop_question(&mut self, why: Outcome) {
+        self.dropped = Some(why);
+        for judgement in &mut self.judgements {
+            if judgement.outcome == Outcome::Kept {
+                judgement.outcome = why;
+            }
+        }
+    }
+
+    fn into_kept(self) -> Option<QuestionRationales> {
+        let Self { question, rationales, dropped, .. } = self;
+        dropped.is_none().then_some(QuestionRationales { question, rationales })
+    }
+}
+
+impl Judgement {
+    /// Whether it is complete and right, kept or not.
+    fn right(&self) -> bool {
+        self.correct && self.outcome != Outcome::Truncated
+    }
+}
+
+/// Why a completion is dropped whatever the others are.
+fn early(rationale: &Rationale, verdict: &Verdict, body: &str, params: &JudgeParams) -> Option<Outcome> {
+    if rationale.truncated {
+        Some(Outcome::Truncated)
+    } else if verdict.extracted.is_none() {
+        Some(Outcome::Unparsed)
+    } else if !verdict.correct {
+        Some(Outcome::Wrong)
+    } else if body.is_empty() {
+        Some(Outcome::Bare)
+    } else if params.max_chars.is_some_and(|limit| body.chars().count() > limit) {
+        Some(Outcome::TooLong)
+    } else {
+        None
+    }
+}
+
+/// Drops whole questions: too few rationales, then easy ones, then those over the limit.
+fn choose_questions(judged: &mut [Judged], params: &JudgeParams) {
+    for judged in judged.iter_mut() {
+        if judged.rationales.len() < params.keep.min_correct {
+            judged.drop_question(Outcome::TooFew);
+        } else if judged.easy && share_of("easy", &judged.question.id) >= params.easy {
+            judged.drop_question(Outcome::Easy);
+        }
+    }
+    let Some(limit) = params.max_questions else { return };
+    let mut left: Vec<&mut Judged> = judged.iter_mut().filter(|judged| judged.dropped.is_none()).collect();
+    left.sort_by_cached_key(|judged| Digest::of_json(&("limit", &judged.question.id)));
+    for judged in left.into_iter().skip(limit) {
+        judged.drop_question(Outcome::OverLimit);
+    }
+}
+
+/// A number in 0..1 that depends on the purpose and the id only.
+fn share_of(purpose: &str, id: &str) -> f64 {
+    let digest = Digest::of_json(&(purpose, id));
+    let head = u32::from_str_radix(&digest.as_str()[..8], 16).expect("a digest is hexadecimal");
+    f64::from(head) / (f64::from(u32::MAX) + 1.0)
+}
+
+#[cfg(test)]
+mod tests;

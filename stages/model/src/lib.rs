@@ -1,0 +1,1 @@
+//! Kind model: a base student, loaded or pretrained.

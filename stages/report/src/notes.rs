@@ -1,0 +1,104 @@
+//! The sentences under a table: how its numbers are made, and what a reader should know before believing them.
+
+use crate::{Cell, Mark, Row, TableData, Value, statistics, statistics::RESAMPLES};
+
+/// How the numbers are made.
+pub(crate) fn explain(table: &TableData) -> Vec<String> {
+    let cells = || table.rows.iter().flat_map(|row| row.cells.iter().flatten());
+    let n = |row: &Row| row.cells.iter().flatten().map(|cell| cell.runs.len()).max();
+    let most = table.rows.iter().filter_map(n).max().unwrap_or_default();
+    let mut fewer: Vec<String> = Vec::new();
+    for row in &table.rows {
+        if let Some(n) = n(row).filter(|n| *n < most) {
+            fewer.push(format!("{} {n}", row.name));
+        }
+    }
+    let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };
+    let over = &table.over;
+    let interval = match table.value {
+        Value::Tokens => "a bootstrap",
+        Value::Accuracy | Value::Unparsed | Value::Truncated => "Wilson's",
+    };
+    let mut notes = if most > 1 {
+        vec![
+            format!("± sample standard deviation over `{over}`, n = {most}{fewer}"),
+            format!(
+                "[ ] 95 % interval: {interval} over questions, widened by a bootstrap of runs and questions"
+            ),
+        ]
+    } else {
+        vec![
+            format!("[ ] 95 % interval: {interval} over questions"),
+            format!("one run a cell: nothing here says how another `{over}` would come out"),
+        ]
+    };
+    if let Some(row) = &table.relative_to {
+        notes.push(format!("( ) difference to {row}"));
+    }
+    let better = if table.value.higher_is_better() { "higher" } else { "lower" };
+    if cells().any(|cell| cell.mark == Mark::Best) {
+        notes.push(format!(
+            "* best: {better} than every other row beyond chance (paired bootstrap, {RESAMPLES}, 95 %)"
+        ));
+    }
+    if cells().any(|cell| cell.mark == Mark::Tied) {
+        notes.push(format!(
+            "= tied: the best row and those not told apart from it (paired bootstrap, {RESAMPLES}, 95 %)"
+        ));
+    }
+    notes
+}
+
+/// What a reader should know before believing the table.
+pub(crate) fn beware(table: &TableData) -> Vec<String> {
+    let mut notes = Vec::new();
+    if table.profiles.len() > 1 {
+        notes.push(format!("beware: scored under different profiles: {}", table.profiles.join(", ")));
+    }
+    let (mut missing, mut fewer) = (Vec::new(), Vec::new());
+    for row in &table.rows {
+        let most = row.cells.iter().flatten().map(|cell| cell.runs.len()).max().unwrap_or_default();
+        for (column, cell) in table.columns.iter().zip(&row.cells) {
+            match cell {
+                None => missing.push(format!("{} in {}", row.name, column.name)),
+                Some(cell) if cell.runs.len() < most => {
+                    fewer.push(format!("{} in {} ({} of {most})", row.name, column.name, cell.runs.len()));
+                }
+                Some(_) => {}
+            }
+        }
+    }
+    for (what, cells) in [("– missing", missing), ("fewer runs", fewer)] {
+        if !cells.is_empty() {
+            notes.push(format!("{what}: {}", cells.join("; ")));
+        }
+    }
+    let mut errors = Vec::new();
+    for (place, column) in table.columns.iter().enumerate() {
+        let cells = table.rows.iter().filter_map(|row| row.cells[place].as_ref());
+        let means: Vec<f64> = cells.map(|cell| cell.mean).collect();
+        if column.mean_of.is_empty() && (1..500).contains(&column.questions) {
+            let rate = statistics::mean(&means);
+            let error = (rate * (1.0 - rate) / column.questions as f64).sqrt();
+            errors.push(format!("{} {:.1}", column.name, 100.0 * error));
+        }
+    }
+    if !errors.is_empty() && table.value != Value::Tokens {
+        notes.push(format!("few questions: standard error of one run, in points: {}", errors.join(", ")));
+    }
+    let rates = |name: &str, of: fn(&Cell) -> Option<f64>| {
+        let mut rows = Vec::new();
+        for row in &table.rows {
+            let cells = row.cells.iter().zip(&table.columns).filter(|(_, column)| column.mean_of.is_empty());
+            let rates: Vec<f64> = cells.filter_map(|(cell, _)| of(cell.as_ref()?)).collect();
+            if statistics::mean(&rates) > 0.0 {
+                rows.push(format!("{} {:.1}", row.name, 100.0 * statistics::mean(&rates)));
+            }
+        }
+        let rows = if rows.is_empty() { "none".to_owned() } else { rows.join(", ") };
+        format!("{name} answers, %: {rows}")
+    };
+    notes.push(rates("unparsed", |cell| cell.unparsed));
+    notes.push(rates("truncated", |cell| cell.truncated));
+    notes
+}

@@ -1,0 +1,192 @@
+//! Reads `scores` artifacts and sorts them into the cells of a table.
+
+use std::collections::{BTreeMap, btree_map::Entry};
+
+use contract::{
+    Context, Digest, Input, StageError, jsonl,
+    records::{self, Prediction, Scores},
+};
+
+use crate::{ReportParams, Value};
+
+/// Results by (row, column), with rows and columns in the order of the table.
+pub(crate) struct Results {
+    pub(crate) rows: Vec<String>,
+    pub(crate) columns: Vec<String>,
+    pub(crate) cells: BTreeMap<(usize, usize), Vec<Outcome>>,
+    pub(crate) profiles: Vec<String>,
+}
+
+/// One run.
+pub(crate) struct Outcome {
+    /// Its label on the axis averaged over.
+    pub(crate) over: Option<String>,
+    pub(crate) scores: Scores,
+    /// The value shown, of the run as a whole.
+    pub(crate) value: f64,
+    /// The value shown, of each question, in the order of ids.
+    pub(crate) answers: Vec<f64>,
+    /// Which questions were asked.
+    pub(crate) questions: Digest,
+}
+
+/// Why results do not make a table.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ResultsError {
+    #[error("a result of stage `{stage}` has no value on axis `{axis}`")]
+    NoLabel { stage: String, axis: String },
+    #[error("two results share row `{row}`, column `{column}` and {over}")]
+    Twice { row: String, column: String, over: String },
+    #[error("a result of stage `{stage}` has no value `{value}`")]
+    NoValue { stage: String, value: Value },
+    #[error("a result of stage `{stage}` counts {questions} questions but holds {predictions} predictions")]
+    Count { stage: String, questions: usize, predictions: usize },
+    #[error("a result of stage `{stage}` holds no questions")]
+    Empty { stage: String },
+    #[error("no {what} of the table is called `{name}`; there are `{known}`")]
+    Unknown { what: &'static str, name: String, known: String },
+    #[error("group `{0}` has the name of a column")]
+    GroupName(String),
+}
+
+/// Reads every input.
+pub(crate) fn read(params: &ReportParams, context: &Context) -> Result<Results, StageError> {
+    let inputs = context.inputs("scores");
+    let mut results =
+        Results { rows: Vec::new(), columns: Vec::new(), cells: BTreeMap::new(), profiles: Vec::new() };
+    let mut labels: BTreeMap<(usize, usize, Option<String>), &Input> = BTreeMap::new();
+    results.rows.extend(params.relative_to.clone());
+    for (done, input) in inputs.iter().enumerate() {
+        context.check_cancelled()?;
+        context.progress(done, inputs.len(), "results");
+        let scores: Scores = jsonl::read_json(&input.file(records::files::SCORES))?;
+        let row = label(input, &params.rows, &scores)?;
+        let row = place(&mut results.rows, row);
+        let column = label(input, &params.columns, &scores)?;
+        let column = place(&mut results.columns, column);
+        let over = input.labels.get(&params.over).cloned();
+        match labels.entry((row, column, over.clone())) {
+            Entry::Vacant(free) => {
+                free.insert(input);
+            }
+            Entry::Occupied(first) => {
+                let over = over.map_or_else(
+                    || format!("have no `{}`", params.over),
+                    |value| format!("`{}` {value}", params.over),
+                );
+                let (row, column) = (results.rows[row].clone(), results.columns[column].clone());
+                let error = StageError::failed(ResultsError::Twice { row, column, over });
+                return Err(error.with_help(how_they_differ(first.get(), input)));
+            }
+        }
+        if !results.profiles.contains(&scores.profile) {
+            results.profiles.push(scores.profile.clone());
+        }
+        let outcome = outcome(params, input, scores, over)?;
+        results.cells.entry((row, column)).or_default().push(outcome);
+    }
+    context.progress(inputs.len(), inputs.len(), "results");
+    results.check(params)?;
+    Ok(results)
+}
+
+impl Results {
+    /// Whether the params name only rows and columns that are there.
+    fn check(&self, params: &ReportParams) -> Result<(), StageError> {
+        if let Some(row) = &params.relative_to
+            && !self.cells.keys().any(|(place, _)| *place == 0)
+        {
+            return Err(unknown("row", row, &self.rows[1..]));
+        }
+        for row in params.baselines.iter().flatten() {
+            if !self.rows.contains(row) {
+                return Err(unknown("row", row, &self.rows));
+            }
+        }
+        for (group, columns) in &params.groups {
+            if self.columns.contains(group) {
+                return Err(StageError::failed(ResultsError::GroupName(group.clone())));
+            }
+            for column in columns {
+                if !self.columns.contains(column) {
+                    return Err(unknown("column", column, &self.columns));
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The error for a name that a table does not have.
+pub(crate) fn unknown(what: &'static str, name: &str, known: &[String]) -> StageError {
+    StageError::failed(ResultsError::Unknown { what, name: name.to_owned(), known: known.join("`, `") })
+}
+
+fn place(names: &mut Vec<String>, name: String) -> usize {
+    names.iter().position(|known| *known == name).unwrap_or_else(|| {
+        names.push(name);
+        names.len() - 1
+    })
+}
+
+/// The value of a result on an axis. Without one, the task measured on stands for `task`, and the stage for others.
+fn label(input: &Input, axis: &str, scores: &Scores) -> Result<String, StageError> {
+    let task = (axis == "task").then_some(&scores.task);
+    input.labels.get(axis).or(task).or(input.labels.get("stage")).cloned().ok_or_else(|| {
+        let axes: Vec<&str> = input.labels.keys().map(String::as_str).collect();
+        let error = ResultsError::NoLabel { stage: input.stage.clone(), axis: axis.to_owned() };
+        StageError::failed(error).with_help(format!("it has values on: {}", axes.join(", ")))
+    })
+}
+
+fn how_they_differ(a: &Input, b: &Input) -> String {
+    let differs = |axis: &&String| a.labels.get(*axis) != b.labels.get(*axis);
+    let mut axes: Vec<&str> =
+        a.labels.keys().chain(b.labels.keys()).filter(differs).map(String::as_str).collect();
+    axes.sort_unstable();
+    axes.dedup();
+    if axes.is_empty() {
+        return format!(
+            "they are results of stages `{}` and `{}`; name one of them in `from`",
+            a.stage, b.stage
+        );
+    }
+    format!("they differ on `{}`; make it the rows, the columns or `over`", axes.join("`, `"))
+}
+
+fn outcome(
+    params: &ReportParams,
+    input: &Input,
+    scores: Scores,
+    over: Option<String>,
+) -> Result<Outcome, StageError> {
+    let path = input.file(records::files::PREDICTIONS);
+    let mut predictions: Vec<Prediction> = jsonl::read(&path)?;
+    if predictions.len() != scores.questions {
+        let (stage, questions) = (input.stage.clone(), scores.questions);
+        let error = ResultsError::Count { stage, questions, predictions: predictions.len() };
+        return Err(StageError::failed(error));
+    }
+    if predictions.is_empty() {
+        return Err(StageError::failed(ResultsError::Empty { stage: input.stage.clone() }));
+    }
+    let Some(&value) = scores.values.get(params.value.name()) else {
+        let error = ResultsError::NoValue { stage: input.stage.clone(), value: params.value };
+        return Err(StageError::failed(error));
+    };
+    predictions.sort_by(|a, b| a.id.cmp(&b.id));
+    let ids: Vec<&str> = predictions.iter().map(|prediction| prediction.id.as_str()).collect();
+    let questions = Digest::of_json(&(&scores.task, ids));
+    let answers = predictions.iter().map(|prediction| of_answer(params.value, prediction)).collect();
+    Ok(Outcome { over, scores, value, answers, questions })
+}
+
+/// What one answer adds to a value's mean.
+fn of_answer(value: Value, prediction: &Prediction) -> f64 {
+    match value {
+        Value::Accuracy => f64::from(prediction.correct),
+        Value::Unparsed => f64::from(prediction.extracted.is_none()),
+        Value::Truncated => f64::from(prediction.truncated),
+        Value::Tokens => prediction.tokens as f64,
+    }
+}

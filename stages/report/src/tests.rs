@@ -1,0 +1,345 @@
+//! The kind on results worked out by hand.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::path::{Path, PathBuf};
+
+use contract::{
+    Kind,
+    bench::Bench,
+    records::{self, Prediction, Scores},
+};
+use serde_json::{Value as Json, json};
+use tempfile::TempDir;
+
+use super::*;
+
+/// Results in a temporary folder, and the kind run on them.
+struct Results {
+    folder: TempDir,
+    bench: Bench,
+    count: usize,
+}
+
+impl Results {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let bench = Bench::new(folder.path());
+        Self { folder, bench, count: 0 }
+    }
+
+    /// Adds a result: `right` of `questions` answers are right, the first ones.
+    fn add(self, task: &str, labels: &[(&str, &str)], right: usize, questions: usize) -> Self {
+        let answers: Vec<bool> = (0..questions).map(|at| at < right).collect();
+        self.answers(task, labels, &answers)
+    }
+
+    fn answers(mut self, task: &str, labels: &[(&str, &str)], answers: &[bool]) -> Self {
+        let path = self.folder.path().join(format!("result{}", self.count));
+        write_scores(&path, task, answers);
+        self.count += 1;
+        self.bench = self.bench.input("scores", &path, labels);
+        self
+    }
+
+    fn table(&self, params: &Json) -> Result<TableData, StageError> {
+        self.bench.run(&Report, params)?;
+        TableData::read(&self.bench.output("table"))
+    }
+
+    fn error(&self, params: &Json) -> (String, String) {
+        let error = self.table(params).unwrap_err();
+        (error.to_string(), error.help().unwrap_or_default().to_owned())
+    }
+}
+
+fn write_scores(path: &Path, task: &str, answers: &[bool]) {
+    fs::create_dir(path).unwrap();
+    let prediction = |(at, correct): (usize, &bool)| Prediction {
+        id: format!("{task}-{at}"),
+        text: String::new(),
+        // Every tenth answer is not found.
+        extracted: (at % 10 != 9).then(|| "1".to_owned()),
+        correct: *correct,
+        truncated: false,
+        tokens: 20 + at,
+    };
+    let predictions: Vec<Prediction> = answers.iter().enumerate().map(prediction).collect();
+    jsonl::write(&path.join(records::files::PREDICTIONS), &predictions).unwrap();
+    let n = predictions.len().max(1) as f64;
+    let rate = |of: &dyn Fn(&Prediction) -> bool| predictions.iter().filter(|p| of(p)).count() as f64 / n;
+    let scores = Scores {
+        task: task.into(),
+        profile: "mind".into(),
+        questions: predictions.len(),
+        values: BTreeMap::from([
+            ("accuracy".into(), rate(&|p| p.correct)),
+            ("unparsed".into(), rate(&|p| p.extracted.is_none())),
+            ("truncated".into(), rate(&|p| p.truncated)),
+            ("tokens".into(), predictions.iter().map(|p| p.tokens as f64).sum::<f64>() / n),
+        ]),
+    };
+    jsonl::write_json(&path.join(records::files::SCORES), &scores).unwrap();
+}
+
+/// Two methods with two seeds and the undistilled student, on two tasks; `mind` lacks seed 2 on `svamp`.
+fn methods() -> Results {
+    let student = |method, seed| [("method", method), ("seed", seed)];
+    let undistilled = [("stage", "undistilled")];
+    Results::new()
+        .add("gsm8k", &student("sft", "1"), 44, 100)
+        .add("gsm8k", &student("sft", "2"), 46, 100)
+        .add("svamp", &student("sft", "1"), 20, 40)
+        .add("svamp", &student("sft", "2"), 24, 40)
+        .add("gsm8k", &student("mind", "1"), 80, 100)
+        .add("gsm8k", &student("mind", "2"), 70, 100)
+        .add("svamp", &student("mind", "1"), 23, 40)
+        .add("gsm8k", &undistilled, 30, 100)
+        .add("svamp", &undistilled, 10, 40)
+}
+
+fn params() -> Json {
+    json!({
+        "title": "Main results",
+        "rows": "method",
+        "columns": "task",
+        "relative_to": "undistilled",
+        "groups": {"id": ["gsm8k", "svamp"]},
+        "baselines": ["undistilled", "sft"],
+        "claims": {
+            "mind beats every baseline": {"left": "mind.gsm8k", "right": "best(baselines).gsm8k", "at_least": 3.27},
+            "sft hurts": {"left": "undistilled.svamp", "right": "sft.svamp", "at_least": 0},
+            "mind is best on svamp": {"left": "mind.svamp", "right": "best(baselines).svamp", "at_least": 1},
+        },
+    })
+}
+
+#[test]
+fn cells_are_worked_out_by_hand() {
+    let table = methods().table(&params()).unwrap();
+    let rows: Vec<&str> = table.rows.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(rows, ["undistilled", "sft", "mind"]);
+    let columns: Vec<&str> = table.columns.iter().map(|column| column.name.as_str()).collect();
+    assert_eq!(columns, ["gsm8k", "svamp", "id"]);
+    let cell = |row: usize, column: usize| table.rows[row].cells[column].as_ref().unwrap();
+    let near = |a: f64, b: f64| assert!((a - b).abs() < 1e-9, "{a} is not {b}");
+
+    near(cell(0, 0).mean, 0.3);
+    assert_eq!(cell(0, 0).standard_deviation, None);
+    assert_eq!(cell(0, 0).difference, None);
+    // Wilson: 30 of 100.
+    near((cell(0, 0).interval.0 * 1e4).round(), 2189.0);
+    near((cell(0, 0).interval.1 * 1e4).round(), 3958.0);
+
+    near(cell(2, 0).mean, 0.75);
+    near(cell(2, 0).standard_deviation.unwrap(), 0.05 * 2.0_f64.sqrt());
+    near(cell(2, 0).difference.as_ref().unwrap().value, 0.45);
+    near(cell(2, 0).unparsed.unwrap(), 0.1);
+    let runs: Vec<(Option<&str>, f64)> =
+        cell(2, 0).runs.iter().map(|run| (run.over.as_deref(), run.value)).collect();
+    assert_eq!(runs, [(Some("1"), 0.8), (Some("2"), 0.7)]);
+
+    // The mean of columns, run by run: seed 1 (0.44 + 0.5) / 2, seed 2 (0.46 + 0.6) / 2.
+    near(cell(1, 2).mean, 0.5);
+    near(cell(1, 2).standard_deviation.unwrap(), 0.03 * 2.0_f64.sqrt());
+    assert_eq!(cell(1, 2).questions, 140);
+    near(cell(2, 2).mean, (0.75 + 0.575) / 2.0);
+    assert_eq!(cell(2, 2).runs.len(), 1);
+}
+
+#[test]
+fn only_what_is_beyond_chance_is_best() {
+    let table = methods().table(&params()).unwrap();
+    let marks: Vec<Mark> = table.rows.iter().map(|row| row.cells[0].as_ref().unwrap().mark).collect();
+    assert_eq!(marks, [Mark::None, Mark::None, Mark::Best]);
+    let marks: Vec<Mark> = table.rows.iter().map(|row| row.cells[1].as_ref().unwrap().mark).collect();
+    assert_eq!(marks, [Mark::None, Mark::Tied, Mark::Tied]);
+}
+
+#[test]
+fn the_bootstrap_is_paired() {
+    // 50 and 56 of 100: paired, six answers differ and all for the better; unpaired this would be chance.
+    let labels = |method| [("method", method)];
+    let results = Results::new().add("gsm8k", &labels("a"), 50, 100).add("gsm8k", &labels("b"), 58, 100);
+    let table = results.table(&json!({"rows": "method", "columns": "task"})).unwrap();
+    assert_eq!(table.rows[1].cells[0].as_ref().unwrap().mark, Mark::Best);
+
+    let shifted: Vec<bool> = (0..100).map(|at| at >= 42).collect();
+    let results = Results::new().add("gsm8k", &labels("a"), 50, 100).answers("gsm8k", &labels("b"), &shifted);
+    let table = results.table(&json!({"rows": "method", "columns": "task"})).unwrap();
+    assert_eq!(table.rows[1].cells[0].as_ref().unwrap().mark, Mark::Tied);
+}
+
+#[test]
+fn seeds_that_disagree_make_a_difference_less_sure() {
+    let labels = |method, seed| [("method", method), ("seed", seed)];
+    let mark = |rights: [usize; 2]| {
+        let results = Results::new()
+            .add("gsm8k", &labels("a", "1"), 50, 100)
+            .add("gsm8k", &labels("a", "2"), 50, 100)
+            .add("gsm8k", &labels("b", "1"), rights[0], 100)
+            .add("gsm8k", &labels("b", "2"), rights[1], 100);
+        let table = results.table(&json!({"rows": "method", "columns": "task"})).unwrap();
+        table.rows[1].cells[0].as_ref().unwrap().mark
+    };
+    assert_eq!(mark([60, 60]), Mark::Best);
+    assert_eq!(mark([45, 75]), Mark::Tied);
+}
+
+#[test]
+fn claims_are_reproduced_not_reproduced_or_undecided() {
+    let table = methods().table(&params()).unwrap();
+    let found: Vec<(&str, &str, Verdict)> = table
+        .claims
+        .iter()
+        .map(|claim| (claim.name.as_str(), claim.right.row.as_str(), claim.verdict))
+        .collect();
+    assert_eq!(
+        found,
+        [
+            ("mind beats every baseline", "sft", Verdict::Reproduced),
+            ("mind is best on svamp", "sft", Verdict::Undecided),
+            ("sft hurts", "sft", Verdict::NotReproduced),
+        ]
+    );
+    let difference = table.claims[0].difference.as_ref().unwrap();
+    assert!((difference.value - 0.3).abs() < 1e-9);
+    assert!((table.claims[0].at_least - 0.0327).abs() < 1e-9);
+}
+
+#[test]
+fn missing_cells_are_missing_everywhere() {
+    let labels = |method, task| [("method", method), ("task", task)];
+    let results = Results::new()
+        .add("gsm8k", &labels("a", "gsm8k"), 5, 10)
+        .add("svamp", &labels("a", "svamp"), 5, 10)
+        .add("gsm8k", &labels("b", "gsm8k"), 6, 10);
+    let table = results
+        .table(&json!({
+            "rows": "method", "columns": "task", "groups": {"id": ["gsm8k", "svamp"]},
+            "claims": {"b is good": {"left": "b.id", "right": "a.id", "at_least": 0}},
+        }))
+        .unwrap();
+    assert!(table.rows[1].cells[1].is_none() && table.rows[1].cells[2].is_none());
+    assert!(table.notes.contains(&"– missing: b in svamp; b in id".to_owned()), "{:?}", table.notes);
+    assert_eq!(table.claims[0].verdict, Verdict::Undecided);
+    assert_eq!(table.claims[0].problem.as_deref(), Some("`b` in `id` is missing"));
+    assert!(
+        render(&table, Format::Terminal).contains("b.id – - a.id 50.0 = unknown (`b` in `id` is missing)")
+    );
+    assert!(render(&table, Format::Csv).contains("\nb,svamp,,,,,,,,,,,,\n"));
+}
+
+#[test]
+fn rows_with_other_questions_are_not_compared() {
+    let labels = |method| [("method", method)];
+    let results = Results::new().add("gsm8k", &labels("a"), 5, 10).add("gsm8k", &labels("b"), 18, 20);
+    let table = results
+        .table(&json!({
+            "rows": "method", "columns": "task",
+            "claims": {"b is better": {"left": "b.gsm8k", "right": "a.gsm8k", "at_least": 0}},
+        }))
+        .unwrap();
+    assert!(table.rows.iter().all(|row| row.cells[0].as_ref().unwrap().mark == Mark::None));
+    assert!(
+        table.notes.iter().any(|note| note.starts_with("`gsm8k`: the rows answered different questions"))
+    );
+    assert_eq!(table.claims[0].verdict, Verdict::Undecided);
+}
+
+#[test]
+fn a_table_of_tokens_prefers_fewer() {
+    let table = methods().table(&json!({"rows": "method", "columns": "task", "value": "tokens"})).unwrap();
+    assert_eq!(table.rows[0].cells[0].as_ref().unwrap().mean, 69.5);
+    let text = render(&table, Format::Terminal);
+    assert!(text.starts_with("tokens, scoring profile mind\n"), "{text}");
+    assert!(text.contains("69.5 ± 0.0"), "{text}");
+}
+
+#[test]
+fn results_that_make_no_table_are_refused() {
+    let base = json!({"rows": "method", "columns": "task"});
+    let with = |key: &str, value: Json| {
+        let mut params = base.clone();
+        params[key] = value;
+        params
+    };
+    let (error, help) = methods().error(&json!({"rows": "method", "columns": "task", "over": "epoch"}));
+    assert_eq!(error, "two results share row `sft`, column `gsm8k` and have no `epoch`");
+    assert_eq!(help, "they differ on `seed`; make it the rows, the columns or `over`");
+
+    let (error, help) = Results::new()
+        .add("gsm8k", &[("method", "a")], 1, 2)
+        .error(&json!({"rows": "methd", "columns": "task"}));
+    assert_eq!(error, "a result of stage `scores` has no value on axis `methd`");
+    assert_eq!(help, "it has values on: method");
+
+    let error = |params: &Json| methods().error(params).0;
+    let known = "there are `sft`, `mind`, `undistilled`";
+    assert_eq!(
+        error(&with("relative_to", "base".into())),
+        format!("no row of the table is called `base`; {known}")
+    );
+    assert_eq!(
+        error(&with("baselines", json!(["x"]))),
+        format!("no row of the table is called `x`; {known}")
+    );
+    assert_eq!(
+        error(&with("groups", json!({"id": ["gsm9k"]}))),
+        "no column of the table is called `gsm9k`; there are `gsm8k`, `svamp`"
+    );
+    assert_eq!(error(&with("groups", json!({"svamp": ["gsm8k"]}))), "group `svamp` has the name of a column");
+    assert_eq!(
+        error(&with("claims", json!({"c": {"left": "mid.gsm8k", "right": "sft.gsm8k", "at_least": 0}}))),
+        format!("no row of the table is called `mid`; {known}")
+    );
+    assert_eq!(
+        Results::new().add("gsm8k", &[("method", "a")], 0, 0).error(&base).0,
+        "a result of stage `scores` holds no questions"
+    );
+
+    let results = methods();
+    let path: PathBuf = results.folder.path().join("result0").join(records::files::PREDICTIONS);
+    let text = fs::read_to_string(&path).unwrap();
+    fs::write(&path, text.split_once('\n').unwrap().1).unwrap();
+    assert_eq!(
+        results.error(&base).0,
+        "a result of stage `scores` counts 100 questions but holds 99 predictions"
+    );
+}
+
+#[test]
+fn params_are_checked_before_anything_runs() {
+    let problems = Report
+        .resolve(&json!({
+            "rows": "task", "columns": "task", "over": "task", "groups": {"id": []},
+            "claims": {"c": {"left": "mind", "right": "best(baselines).id", "at_least": 1}},
+        }))
+        .unwrap_err();
+    let fields: Vec<&str> = problems.iter().map(|(field, _)| field.as_str()).collect();
+    assert_eq!(fields, ["/columns", "/over", "/groups/id", "/claims/c/left", "/claims/c/right"]);
+    let unknown = Report.resolve(&json!({"rows": "a", "columns": "b", "value": "acuracy"})).unwrap_err();
+    assert!(unknown[0].1.contains("acuracy"), "{unknown:?}");
+}
+
+#[test]
+fn every_format_is_written_and_equal_inputs_give_equal_bytes() {
+    let results = methods();
+    let table = results.table(&params()).unwrap();
+    let read = |name: &str| fs::read_to_string(results.bench.output("table").join(name)).unwrap();
+    let first: Vec<String> = [files::JSON, files::MARKDOWN, files::CSV, files::LATEX].map(read).to_vec();
+    assert_eq!(first[0], render(&table, Format::Json));
+    assert_eq!(first[1], render(&table, Format::Markdown));
+    assert_eq!(first[2].lines().count(), 10);
+    assert!(first[3].contains("\\toprule"));
+    results.table(&params()).unwrap();
+    assert_eq!(first, [files::JSON, files::MARKDOWN, files::CSV, files::LATEX].map(read));
+}
+
+#[test]
+fn print() {
+    let table = methods().table(&params()).unwrap();
+    println!("{}", render(&table, Format::Terminal));
+    println!("{}", render(&table, Format::Markdown));
+    println!("{}", render(&table, Format::Latex));
+    println!("{}", render(&table, Format::Csv));
+}

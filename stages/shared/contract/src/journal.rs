@@ -1,0 +1,131 @@
+//! The item journal: finished items of a cell, each under its own key, kept across kills and across cells.
+
+use std::{
+    collections::HashMap,
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::StageError;
+
+/// Finished items, by key. Only successes belong here; a failure is never an answer.
+///
+/// One append-only JSON Lines file. A line cut short by a kill is ignored and overwritten by nothing: the next
+/// append starts on a fresh line. Appends take a file lock, so two processes can share a journal.
+pub struct Journal {
+    path: PathBuf,
+    file: Option<File>,
+    items: HashMap<String, serde_json::Value>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line<T> {
+    key: String,
+    item: T,
+}
+
+impl Journal {
+    /// Reads the journal at `path`; a missing file is an empty journal.
+    pub fn open(path: &Path) -> Result<Self, StageError> {
+        let mut items = HashMap::new();
+        match fs::read(path) {
+            Ok(bytes) => {
+                for line in bytes.split(|byte| *byte == b'\n') {
+                    if let Ok(line) = serde_json::from_slice::<Line<serde_json::Value>>(line) {
+                        items.insert(line.key, line.item);
+                    }
+                }
+            }
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => return Err(StageError::io(path)(error)),
+        }
+        Ok(Self { path: path.to_owned(), file: None, items })
+    }
+
+    /// The finished item under a key, if it is there and still has this shape.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
+        self.items.get(key).and_then(|item| T::deserialize(item).ok())
+    }
+
+    /// Records finished items durably: when this returns, they survive a kill.
+    pub fn put<T: Serialize>(&mut self, items: &[(String, T)]) -> Result<(), StageError> {
+        if items.is_empty() {
+            return Ok(());
+        }
+        // The leading newline closes whatever a killed writer left behind.
+        let mut bytes = vec![b'\n'];
+        for (key, item) in items {
+            let item = serde_json::to_value(item)
+                .map_err(std::io::Error::from)
+                .map_err(StageError::io(&self.path))?;
+            serde_json::to_writer(&mut bytes, &Line { key: key.clone(), item: &item })
+                .map_err(std::io::Error::from)
+                .map_err(StageError::io(&self.path))?;
+            bytes.push(b'\n');
+            self.items.insert(key.clone(), item);
+        }
+        let path = self.path.clone();
+        let file = self.file()?;
+        rustix::fs::flock(&*file, rustix::fs::FlockOperation::LockExclusive)
+            .map_err(std::io::Error::from)
+            .and_then(|()| file.write_all(&bytes))
+            .and_then(|()| file.sync_data())
+            .and_then(|()| {
+                rustix::fs::flock(&*file, rustix::fs::FlockOperation::Unlock).map_err(std::io::Error::from)
+            })
+            .map_err(StageError::io(&path))
+    }
+
+    /// How many items are recorded.
+    pub fn len(&self) -> usize {
+        self.items.len()
+    }
+
+    /// Whether nothing is recorded.
+    pub fn is_empty(&self) -> bool {
+        self.items.is_empty()
+    }
+
+    fn file(&mut self) -> Result<&mut File, StageError> {
+        if self.file.is_none() {
+            if let Some(folder) = self.path.parent() {
+                fs::create_dir_all(folder).map_err(StageError::io(folder))?;
+            }
+            let file = OpenOptions::new()
+                .create(true)
+                .append(true)
+                .open(&self.path)
+                .map_err(StageError::io(&self.path))?;
+            self.file = Some(file);
+        }
+        Ok(self.file.as_mut().expect("opened just above"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn items_survive_and_a_torn_line_is_ignored() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a/b.jsonl");
+        let mut journal = Journal::open(&path).unwrap();
+        journal.put(&[("one".to_owned(), 1), ("two".to_owned(), 2)]).unwrap();
+        let mut bytes = fs::read(&path).unwrap();
+        bytes.extend_from_slice(b"{\"key\":\"three\",\"it");
+        fs::write(&path, bytes).unwrap();
+
+        let mut journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.len(), 2);
+        assert_eq!(journal.get::<i32>("two"), Some(2));
+        assert_eq!(journal.get::<i32>("three"), None);
+        journal.put(&[("four".to_owned(), 4)]).unwrap();
+        let journal = Journal::open(&path).unwrap();
+        assert_eq!(journal.get::<i32>("four"), Some(4));
+        assert_eq!(journal.len(), 3);
+    }
+}

@@ -1,0 +1,317 @@
+//! The trait a kind implements and what it declares about itself.
+
+use std::path::{Path, PathBuf};
+
+use schemars::{JsonSchema, Schema, SchemaGenerator};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{Context, StageError};
+
+/// What an artifact holds; an output joins an input of the same type.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ArtifactType {
+    /// `questions.jsonl` of [`crate::records::Question`].
+    Questions,
+    /// `completions.jsonl` of [`crate::records::QuestionRationales`], as the teacher wrote them.
+    Completions,
+    /// `rationales.jsonl` of [`crate::records::QuestionRationales`], judged and kept.
+    Rationales,
+    /// A Hugging Face folder: `config.json`, `tokenizer.json`, `model.safetensors`.
+    Model,
+    /// A trained teaching assistant with the features it reads.
+    Assistant,
+    /// `scores.json` of [`crate::records::Scores`] and `predictions.jsonl` of [`crate::records::Prediction`].
+    Scores,
+    /// Metrics over training steps: `metrics.jsonl` of [`crate::records::Metric`].
+    Metrics,
+    /// Figures as SVG, each with its numbers beside it as JSON.
+    Figures,
+    /// A results table: `table.json`, `table.md`, `table.csv`, `table.tex`.
+    Table,
+    /// Anything else, for kinds outside this repository; joined by this name.
+    Other(&'static str),
+}
+
+impl ArtifactType {
+    /// The name shown to people, in kebab-case.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Questions => "questions",
+            Self::Completions => "completions",
+            Self::Rationales => "rationales",
+            Self::Model => "model",
+            Self::Assistant => "assistant",
+            Self::Scores => "scores",
+            Self::Metrics => "metrics",
+            Self::Figures => "figures",
+            Self::Table => "table",
+            Self::Other(name) => name,
+        }
+    }
+}
+
+/// How many artifacts an input port takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Arity {
+    /// Exactly one.
+    One,
+    /// None or one.
+    Optional,
+    /// One or more: every cell of the stages named in `needs`, each with its axis labels.
+    Many,
+}
+
+/// What an input port does with held-out questions (a test split).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PortFlow {
+    /// What enters here can shape a model: the plan refuses held-out questions.
+    Trains,
+    /// What enters here is only looked at, and held-out questions stay held out in the outputs.
+    Carries,
+    /// What enters here is only measured; the outputs hold no questions.
+    Measures,
+}
+
+/// A named, typed input or output of a kind.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Port {
+    /// The name used in `needs` and in `stage.port`.
+    pub name: &'static str,
+    /// What the artifact holds.
+    #[serde(rename = "type")]
+    pub artifact: ArtifactType,
+    /// How many artifacts an input takes; outputs are always [`Arity::One`].
+    pub arity: Arity,
+    /// What an input does with held-out questions; unused for outputs.
+    pub flow: PortFlow,
+    /// One line for `retort kinds`.
+    pub about: &'static str,
+}
+
+impl Port {
+    /// An output port.
+    pub const fn output(name: &'static str, artifact: ArtifactType, about: &'static str) -> Self {
+        Self { name, artifact, arity: Arity::One, flow: PortFlow::Carries, about }
+    }
+
+    /// An input port that takes exactly one artifact.
+    pub const fn input(
+        name: &'static str,
+        artifact: ArtifactType,
+        flow: PortFlow,
+        about: &'static str,
+    ) -> Self {
+        Self { name, artifact, arity: Arity::One, flow, about }
+    }
+
+    /// The same port, optional.
+    pub const fn optional(self) -> Self {
+        Self { arity: Arity::Optional, ..self }
+    }
+
+    /// The same port, taking any number of artifacts, at least one.
+    pub const fn many(self) -> Self {
+        Self { arity: Arity::Many, ..self }
+    }
+}
+
+/// How many CPU threads a cell can use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CpuRange {
+    /// It does not start with fewer.
+    pub least: usize,
+    /// It does not gain from more; `None` means it scales to the machine.
+    pub most: Option<usize>,
+}
+
+/// What a cell occupies while it runs. The scheduler keeps the sum within the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Resources {
+    /// CPU threads.
+    pub cpu: CpuRange,
+    /// Memory, bytes; 0 where it does not matter.
+    pub memory: u64,
+    /// Device slots, used only when the backend is an accelerator.
+    pub devices: usize,
+}
+
+impl Resources {
+    /// One thread, little memory, no device.
+    pub const LIGHT: Self = Self { cpu: CpuRange { least: 1, most: Some(1) }, memory: 0, devices: 0 };
+    /// As many threads as are free, one device slot: tensor work.
+    pub const COMPUTE: Self = Self { cpu: CpuRange { least: 1, most: None }, memory: 0, devices: 1 };
+}
+
+/// A path in a kind's params: a file or folder outside the store.
+///
+/// The engine resolves it (relative to the file it is written in), replaces it by its content digest in the
+/// fingerprint, and hands the kind an absolute path. Its JSON Schema carries `"format": "path"`,
+/// which is how the engine finds it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct FilePath(pub PathBuf);
+
+impl AsRef<Path> for FilePath {
+    fn as_ref(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl JsonSchema for FilePath {
+    fn inline_schema() -> bool {
+        true
+    }
+
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "FilePath".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        schemars::json_schema!({ "type": "string", "format": "path" })
+    }
+}
+
+/// A kind of stage. Implement this; the engine sees it through [`Kind`].
+pub trait Stage: Sync + Send + 'static {
+    /// The `with` block. Use `#[serde(deny_unknown_fields)]` and a doc comment per field.
+    type Params: Serialize + DeserializeOwned + JsonSchema;
+
+    /// The name after `uses`, kebab-case.
+    const NAME: &'static str;
+    /// Raised whenever the same inputs would give other outputs; part of every fingerprint.
+    const VERSION: u32;
+    /// One line for `retort kinds`.
+    const ABOUT: &'static str;
+    /// Whether results depend on the seed. Where false, the seed stays out of the fingerprint.
+    const SEEDED: bool;
+    /// Whether results depend on the backend and dtype (it computes tensors).
+    const COMPUTES: bool;
+    /// Input ports.
+    const INPUTS: &'static [Port];
+    /// Output ports.
+    const OUTPUTS: &'static [Port];
+
+    /// Checks what the types cannot say; returns (JSON pointer of the field, problem) pairs.
+    fn check(_params: &Self::Params) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// Whether a cell with these params reads this input port at all. An input that is not read is left
+    /// out of the cell, so that a change there does not touch it.
+    fn reads(_params: &Self::Params, _port: &str) -> bool {
+        true
+    }
+
+    /// Whether the questions these params produce are held out from training (a test split).
+    fn held_out(_params: &Self::Params) -> bool {
+        false
+    }
+
+    /// What a cell occupies while it runs.
+    fn resources(_params: &Self::Params) -> Resources {
+        if Self::COMPUTES { Resources::COMPUTE } else { Resources::LIGHT }
+    }
+
+    /// Computes the outputs. Every output port's folder exists and is empty on entry.
+    fn run(params: Self::Params, context: &Context) -> Result<(), StageError>;
+}
+
+/// A [`Stage`] as the engine sees it. Every [`Stage`] is one; do not implement it by hand.
+pub trait Kind: Sync + Send {
+    /// See [`Stage::NAME`].
+    fn name(&self) -> &'static str;
+    /// See [`Stage::VERSION`].
+    fn version(&self) -> u32;
+    /// See [`Stage::ABOUT`].
+    fn about(&self) -> &'static str;
+    /// See [`Stage::SEEDED`].
+    fn seeded(&self) -> bool;
+    /// See [`Stage::COMPUTES`].
+    fn computes(&self) -> bool;
+    /// See [`Stage::INPUTS`].
+    fn inputs(&self) -> &'static [Port];
+    /// See [`Stage::OUTPUTS`].
+    fn outputs(&self) -> &'static [Port];
+    /// JSON Schema of the params.
+    fn schema(&self) -> serde_json::Value;
+    /// Fills in defaults: params as written to params as resolved, or (JSON pointer, problem) pairs.
+    fn resolve(&self, params: &serde_json::Value) -> Result<serde_json::Value, Vec<(String, String)>>;
+    /// See [`Stage::reads`]; `params` are resolved.
+    fn reads(&self, params: &serde_json::Value, port: &str) -> bool;
+    /// See [`Stage::held_out`]; `params` are resolved.
+    fn held_out(&self, params: &serde_json::Value) -> bool;
+    /// See [`Stage::resources`]; `params` are resolved.
+    fn resources(&self, params: &serde_json::Value) -> Resources;
+    /// See [`Stage::run`]; `params` are resolved.
+    fn run(&self, params: &serde_json::Value, context: &Context) -> Result<(), StageError>;
+}
+
+fn typed<S: Stage>(params: &serde_json::Value) -> Result<S::Params, serde_json::Error> {
+    S::Params::deserialize(params)
+}
+
+fn resolved<S: Stage>(params: &serde_json::Value) -> S::Params {
+    typed::<S>(params).expect("resolved params were made by serializing this very type")
+}
+
+impl<S: Stage> Kind for S {
+    fn name(&self) -> &'static str {
+        S::NAME
+    }
+
+    fn version(&self) -> u32 {
+        S::VERSION
+    }
+
+    fn about(&self) -> &'static str {
+        S::ABOUT
+    }
+
+    fn seeded(&self) -> bool {
+        S::SEEDED
+    }
+
+    fn computes(&self) -> bool {
+        S::COMPUTES
+    }
+
+    fn inputs(&self) -> &'static [Port] {
+        S::INPUTS
+    }
+
+    fn outputs(&self) -> &'static [Port] {
+        S::OUTPUTS
+    }
+
+    fn schema(&self) -> serde_json::Value {
+        SchemaGenerator::default().into_root_schema_for::<S::Params>().to_value()
+    }
+
+    fn resolve(&self, params: &serde_json::Value) -> Result<serde_json::Value, Vec<(String, String)>> {
+        let params = typed::<S>(params).map_err(|error| vec![(String::new(), error.to_string())])?;
+        let problems = S::check(&params);
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        Ok(serde_json::to_value(&params).expect("params are plain data and serialize"))
+    }
+
+    fn reads(&self, params: &serde_json::Value, port: &str) -> bool {
+        S::reads(&resolved::<S>(params), port)
+    }
+
+    fn held_out(&self, params: &serde_json::Value) -> bool {
+        S::held_out(&resolved::<S>(params))
+    }
+
+    fn resources(&self, params: &serde_json::Value) -> Resources {
+        S::resources(&resolved::<S>(params))
+    }
+
+    fn run(&self, params: &serde_json::Value, context: &Context) -> Result<(), StageError> {
+        S::run(resolved::<S>(params), context)
+    }
+}

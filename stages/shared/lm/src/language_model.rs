@@ -1,0 +1,155 @@
+//! A model with its tokenizer: a Hugging Face folder in memory.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use burn::{
+    store::{
+        BurnToPyTorchAdapter, FloatCastAdapter, ModuleAdapter, ModuleSnapshot, PyTorchToBurnAdapter,
+        SafetensorsStore,
+    },
+    tensor::{DType, Device},
+};
+use serde_json::json;
+
+use crate::{
+    llama::{Llama, LlamaConfig},
+    tokenizer::Tokenizer,
+};
+
+const CONFIG: &str = "config.json";
+const TOKENIZER: &str = "tokenizer.json";
+const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const WEIGHTS: &str = "model.safetensors";
+
+/// What can go wrong with a model folder, a tokenizer or a training sequence.
+#[derive(Debug, thiserror::Error)]
+pub enum LmError {
+    /// A file could not be read or written.
+    #[error("cannot access `{}`", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the operating system said.
+        #[source]
+        source: std::io::Error,
+    },
+    /// A JSON file is not what it should be.
+    #[error("`{}` is not a model configuration: {source}", path.display())]
+    Config {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        #[source]
+        source: serde_json::Error,
+    },
+    /// The model uses something this code does not compute.
+    #[error("`{}`: `{field}` is not supported: {problem}", path.display())]
+    Unsupported {
+        /// The configuration.
+        path: PathBuf,
+        /// The field.
+        field: &'static str,
+        /// What would be supported.
+        problem: String,
+    },
+    /// The weights do not fit the configuration, or cannot be read or written.
+    #[error("`{}`: {problem}", path.display())]
+    Weights {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+    /// The tokenizers library refused.
+    #[error("tokenizer: {0}")]
+    Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A rationale does not end in its answer suffix.
+    #[error("the text does not end in `{suffix}`")]
+    NoSuffix {
+        /// The suffix.
+        suffix: String,
+    },
+    /// A checkpoint was made by another model, or is damaged.
+    #[error("checkpoint `{}`: {problem}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl From<LmError> for contract::StageError {
+    fn from(error: LmError) -> Self {
+        match error {
+            LmError::Io { path, source } => Self::Io { path, source },
+            error => Self::failed(error),
+        }
+    }
+}
+
+/// A model with its configuration and tokenizer.
+#[derive(Clone, Debug)]
+pub struct LanguageModel {
+    /// The weights, without autodiff unless someone turned it on.
+    pub model: Llama,
+    /// The configuration.
+    pub config: LlamaConfig,
+    /// The tokenizer.
+    pub tokenizer: Tokenizer,
+}
+
+impl LanguageModel {
+    /// Reads a Hugging Face folder: `config.json`, `tokenizer.json`, `model.safetensors`.
+    pub fn load(folder: &Path, device: &Device) -> Result<Self, LmError> {
+        let path = folder.join(CONFIG);
+        let bytes = fs::read(&path).map_err(|source| LmError::Io { path: path.clone(), source })?;
+        let config: LlamaConfig = serde_json::from_slice(&bytes)
+            .map_err(|source| LmError::Config { path: path.clone(), source })?;
+        if let Some((field, problem)) = config.problems().into_iter().next() {
+            return Err(LmError::Unsupported { path, field, problem });
+        }
+        let (eos, pad) = (config.eos_token_id, config.pad_token_id.unwrap_or(config.eos_token_id));
+        let tokenizer = Tokenizer::load(&folder.join(TOKENIZER), eos, pad)?;
+
+        let path = folder.join(WEIGHTS);
+        let mut model = Llama::blank(&config, device);
+        let adapter = PyTorchToBurnAdapter.chain(FloatCastAdapter::to(DType::F32));
+        let mut store = SafetensorsStore::from_file(&path).with_from_adapter(adapter);
+        model.load_from(&mut store).map_err(|error| LmError::Weights { path, problem: error.to_string() })?;
+        Ok(Self { model, config, tokenizer })
+    }
+
+    /// Writes a Hugging Face folder that transformers can read; equal models give equal bytes.
+    pub fn save(&self, folder: &Path) -> Result<(), LmError> {
+        let write = |name: &str, value: &serde_json::Value| {
+            let path = folder.join(name);
+            let text = serde_json::to_string_pretty(value).expect("plain data serializes") + "\n";
+            fs::write(&path, text).map_err(|source| LmError::Io { path, source })
+        };
+        write(CONFIG, &serde_json::to_value(&self.config).expect("plain data serializes"))?;
+        self.tokenizer.save(&folder.join(TOKENIZER))?;
+        let tokenizer_config = json!({
+            "tokenizer_class": "PreTrainedTokenizerFast",
+            "eos_token": self.tokenizer.token(self.tokenizer.eos()),
+            "pad_token": self.tokenizer.token(self.tokenizer.pad()),
+            "model_max_length": self.config.max_position_embeddings,
+            "clean_up_tokenization_spaces": false,
+        });
+        write(TOKENIZER_CONFIG, &tokenizer_config)?;
+
+        let path = folder.join(WEIGHTS);
+        // One metadata entry only: more would be written in the random order of a hash map.
+        let mut store = SafetensorsStore::from_file(&path)
+            .with_to_adapter(BurnToPyTorchAdapter)
+            .clear_metadata()
+            .metadata("format", "pt")
+            .overwrite(true);
+        self.model
+            .save_into(&mut store)
+            .map_err(|error| LmError::Weights { path, problem: error.to_string() })
+    }
+}

@@ -1,0 +1,560 @@
+//! The Llama architecture (SmolLM2 is one), top to bottom.
+//!
+//! Fields carry the names of the Hugging Face checkpoint. There is one set of weights and one attention code with two
+//! entry points: [`Llama::hidden`] over whole sequences, and [`Llama::extend`] over a key-value cache.
+//!
+//! Positions and masks are always given by the caller, so a batch may hold any layout of tokens. No function here builds
+//! logits for positions nobody asked for: hidden states are gathered first and projected by [`Llama::logits`].
+
+use burn::{
+    module::{Module, Param},
+    nn::{Embedding, Linear, RmsNorm},
+    tensor::{Bool, Device, Int, Tensor, TensorData, activation},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+/// Added to the scores of what may not be attended to; its exponential is zero, and it stays finite.
+const MASKED: f32 = -1e9;
+
+/// A checkpoint's `config.json`. Fields we do not know are ignored; fields we cannot honour are refused on loading.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct LlamaConfig {
+    /// `["LlamaForCausalLM"]`.
+    #[serde(default = "architectures")]
+    pub architectures: Vec<String>,
+    /// `llama`.
+    pub model_type: String,
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward block.
+    pub intermediate_size: usize,
+    /// Blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides `num_attention_heads`.
+    pub num_key_value_heads: usize,
+    /// Width of a head; `hidden_size / num_attention_heads` where absent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub head_dim: Option<usize>,
+    /// Tokens.
+    pub vocab_size: usize,
+    /// Added to the mean square in every norm.
+    pub rms_norm_eps: f64,
+    /// Base of the rotary frequencies.
+    #[serde(default = "rope_theta")]
+    pub rope_theta: f64,
+    /// A scaling of the rotary frequencies; only its absence is supported.
+    #[serde(default)]
+    pub rope_scaling: Option<serde_json::Value>,
+    /// Longest sequence the model was made for.
+    pub max_position_embeddings: usize,
+    /// Whether the vocabulary projection is the embedding table.
+    #[serde(default)]
+    pub tie_word_embeddings: bool,
+    /// The activation inside the feed-forward block; only `silu` is supported.
+    #[serde(default = "hidden_act")]
+    pub hidden_act: String,
+    /// Whether the attention projections have a bias; only `false` is supported.
+    #[serde(default)]
+    pub attention_bias: bool,
+    /// Whether the feed-forward projections have a bias; only `false` is supported.
+    #[serde(default)]
+    pub mlp_bias: bool,
+    /// Standard deviation of fresh weights.
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
+    /// The token before a text, where the model has one.
+    #[serde(default)]
+    pub bos_token_id: Option<u32>,
+    /// The token that ends a text.
+    pub eos_token_id: u32,
+    /// The token that fills up a batch; `eos_token_id` where absent.
+    #[serde(default)]
+    pub pad_token_id: Option<u32>,
+    /// Number format of the weights.
+    #[serde(default = "torch_dtype")]
+    pub torch_dtype: String,
+}
+
+fn architectures() -> Vec<String> {
+    vec!["LlamaForCausalLM".into()]
+}
+
+fn rope_theta() -> f64 {
+    10_000.0
+}
+
+fn hidden_act() -> String {
+    "silu".into()
+}
+
+fn initializer_range() -> f64 {
+    0.02
+}
+
+fn torch_dtype() -> String {
+    "float32".into()
+}
+
+/// The shape of a model made from scratch; what [`LlamaConfig::new`] needs to know.
+#[derive(Clone, Copy, Debug)]
+pub struct LlamaSize {
+    /// See [`LlamaConfig::hidden_size`].
+    pub hidden_size: usize,
+    /// See [`LlamaConfig::intermediate_size`].
+    pub intermediate_size: usize,
+    /// See [`LlamaConfig::num_hidden_layers`].
+    pub num_hidden_layers: usize,
+    /// See [`LlamaConfig::num_attention_heads`].
+    pub num_attention_heads: usize,
+    /// See [`LlamaConfig::num_key_value_heads`].
+    pub num_key_value_heads: usize,
+    /// See [`LlamaConfig::vocab_size`].
+    pub vocab_size: usize,
+}
+
+impl LlamaConfig {
+    /// The configuration of a model made from scratch: tied embeddings, 2048 positions.
+    pub fn new(size: LlamaSize, eos: u32, pad: u32) -> Self {
+        Self {
+            architectures: architectures(),
+            model_type: "llama".into(),
+            hidden_size: size.hidden_size,
+            intermediate_size: size.intermediate_size,
+            num_hidden_layers: size.num_hidden_layers,
+            num_attention_heads: size.num_attention_heads,
+            num_key_value_heads: size.num_key_value_heads,
+            head_dim: None,
+            vocab_size: size.vocab_size,
+            rms_norm_eps: 1e-5,
+            rope_theta: rope_theta(),
+            rope_scaling: None,
+            max_position_embeddings: 2048,
+            tie_word_embeddings: true,
+            hidden_act: hidden_act(),
+            attention_bias: false,
+            mlp_bias: false,
+            initializer_range: initializer_range(),
+            bos_token_id: None,
+            eos_token_id: eos,
+            pad_token_id: Some(pad),
+            torch_dtype: torch_dtype(),
+        }
+    }
+
+    /// The width of a head.
+    pub fn head_size(&self) -> usize {
+        self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
+    }
+
+    /// What in this configuration we cannot compute, by field.
+    pub fn problems(&self) -> Vec<(&'static str, String)> {
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, field, problem: &str| {
+            if !holds {
+                problems.push((field, problem.to_owned()));
+            }
+        };
+        require(self.model_type == "llama", "model_type", "only `llama` is supported");
+        require(self.rope_scaling.is_none(), "rope_scaling", "only null is supported");
+        require(self.hidden_act == "silu", "hidden_act", "only `silu` is supported");
+        require(!self.attention_bias, "attention_bias", "only false is supported");
+        require(!self.mlp_bias, "mlp_bias", "only false is supported");
+        require(self.num_hidden_layers > 0, "num_hidden_layers", "must be at least 1");
+        require(self.num_attention_heads > 0, "num_attention_heads", "must be at least 1");
+        require(
+            self.num_key_value_heads > 0
+                && self.num_attention_heads.is_multiple_of(self.num_key_value_heads.max(1)),
+            "num_key_value_heads",
+            "must divide `num_attention_heads`",
+        );
+        require(
+            self.head_dim.is_some() || self.hidden_size.is_multiple_of(self.num_attention_heads.max(1)),
+            "hidden_size",
+            "must be a multiple of `num_attention_heads`",
+        );
+        require(
+            self.num_attention_heads == 0 || self.head_size().is_multiple_of(2),
+            "hidden_size",
+            "each head must have an even width",
+        );
+        problems
+    }
+}
+
+/// A Llama model with its vocabulary projection.
+#[derive(Module, Debug)]
+pub struct Llama {
+    model: LlamaModel,
+    lm_head: Option<Linear>,
+}
+
+#[derive(Module, Debug)]
+struct LlamaModel {
+    embed_tokens: Embedding,
+    layers: Vec<LlamaLayer>,
+    norm: RmsNorm,
+    #[module(skip)]
+    rope_theta: f64,
+}
+
+#[derive(Module, Debug)]
+struct LlamaLayer {
+    input_layernorm: RmsNorm,
+    self_attn: LlamaAttention,
+    post_attention_layernorm: RmsNorm,
+    mlp: LlamaMlp,
+}
+
+#[derive(Module, Debug)]
+struct LlamaAttention {
+    q_proj: Linear,
+    k_proj: Linear,
+    v_proj: Linear,
+    o_proj: Linear,
+    #[module(skip)]
+    heads: Heads,
+}
+
+#[derive(Module, Debug)]
+struct LlamaMlp {
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Heads {
+    key_value: usize,
+    /// Query heads that share one key-value head.
+    group: usize,
+    size: usize,
+}
+
+/// Keys and values of the tokens seen so far, for [`Llama::extend`]. All rows fill the same columns.
+#[derive(Debug)]
+pub struct Cache {
+    /// Per layer, `[batch, key-value heads, capacity, head size]` twice; made by the first call.
+    layers: Vec<Option<(Tensor<4>, Tensor<4>)>>,
+    length: usize,
+    capacity: usize,
+}
+
+impl Cache {
+    /// Columns filled.
+    pub fn len(&self) -> usize {
+        self.length
+    }
+
+    /// Whether nothing has been seen yet.
+    pub fn is_empty(&self) -> bool {
+        self.length == 0
+    }
+
+    /// Keeps these rows of the batch, in this order.
+    pub fn keep_rows(&mut self, rows: &Tensor<1, Int>) {
+        for layer in &mut self.layers {
+            *layer = layer
+                .take()
+                .map(|(keys, values)| (keys.select(0, rows.clone()), values.select(0, rows.clone())));
+        }
+    }
+
+    /// Adds new columns of one layer and returns all of its filled ones.
+    fn append(&mut self, layer: usize, keys: Tensor<4>, values: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
+        let [batch, heads, new, size] = keys.dims();
+        let end = self.length + new;
+        let (mut all_keys, mut all_values) = self.layers[layer].take().unwrap_or_else(|| {
+            let empty = || Tensor::zeros([batch, heads, self.capacity, size], &keys.device());
+            (empty(), empty())
+        });
+        // In place: nobody else holds the buffers.
+        let columns = [0..batch, 0..heads, self.length..end, 0..size];
+        all_keys = all_keys.slice_assign(columns.clone(), keys);
+        all_values = all_values.slice_assign(columns, values);
+        let filled = (all_keys.clone().narrow(2, 0, end), all_values.clone().narrow(2, 0, end));
+        self.layers[layer] = Some((all_keys, all_values));
+        filled
+    }
+}
+
+impl Llama {
+    /// A model with fresh weights, the same on every machine for the same seed.
+    pub fn init(config: &LlamaConfig, seed: u64, device: &Device) -> Self {
+        let mut rng = ChaCha8Rng::seed_from_u64(seed);
+        Self::build(config, device, &mut |shape| normal(shape, config.initializer_range, &mut rng))
+    }
+
+    /// A model whose weights are zero, to be loaded.
+    pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {
+        Self::build(config, device, &mut |shape| TensorData::zeros::<f32, _>(shape))
+    }
+
+    fn build(
+        config: &LlamaConfig,
+        device: &Device,
+        weights: &mut dyn FnMut([usize; 2]) -> TensorData,
+    ) -> Self {
+        let hidden = config.hidden_size;
+        let heads = Heads {
+            key_value: config.num_key_value_heads,
+            group: config.num_attention_heads / config.num_key_value_heads,
+            size: config.head_size(),
+        };
+        let (queries, keys) = (config.num_attention_heads * heads.size, heads.key_value * heads.size);
+        let mut linear = |input: usize, output: usize| Linear {
+            weight: Param::from_data(weights([input, output]), device),
+            bias: None,
+        };
+        let norm = || RmsNorm {
+            gamma: Param::from_tensor(Tensor::ones([hidden], device)),
+            epsilon: config.rms_norm_eps,
+        };
+        let layers = (0..config.num_hidden_layers)
+            .map(|_| LlamaLayer {
+                input_layernorm: norm(),
+                self_attn: LlamaAttention {
+                    q_proj: linear(hidden, queries),
+                    k_proj: linear(hidden, keys),
+                    v_proj: linear(hidden, keys),
+                    o_proj: linear(queries, hidden),
+                    heads,
+                },
+                post_attention_layernorm: norm(),
+                mlp: LlamaMlp {
+                    gate_proj: linear(hidden, config.intermediate_size),
+                    up_proj: linear(hidden, config.intermediate_size),
+                    down_proj: linear(config.intermediate_size, hidden),
+                },
+            })
+            .collect();
+        let lm_head = (!config.tie_word_embeddings).then(|| linear(hidden, config.vocab_size));
+        let embed_tokens =
+            Embedding { weight: Param::from_data(weights([config.vocab_size, hidden]), device) };
+        let model = LlamaModel { embed_tokens, layers, norm: norm(), rope_theta: config.rope_theta };
+        Self { model, lm_head }
+    }
+
+    /// The device the weights are on.
+    pub fn device(&self) -> Device {
+        self.model.embed_tokens.weight.lazy_device()
+    }
+
+    /// The states the vocabulary projection reads: after the last block and the final norm.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens, positions: `[batch, length]`
+    /// - mask: `[batch, length, length]`, true where the query (second axis) may attend to the key (third axis)
+    /// - output: `[batch, length, hidden_size]`
+    pub fn hidden(
+        &self,
+        tokens: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        mask: Tensor<3, Bool>,
+    ) -> Tensor<3> {
+        self.model.forward(tokens, positions, mask, None, &mut |_| {})
+    }
+
+    /// The embeddings, then the states after each block, the last one after the final norm: `num_hidden_layers + 1`
+    /// tensors, as transformers' `hidden_states`. Shapes as in [`Llama::hidden`].
+    pub fn hidden_states(
+        &self,
+        tokens: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        mask: Tensor<3, Bool>,
+    ) -> Vec<Tensor<3>> {
+        let [batch, length] = tokens.dims();
+        let mut states = Vec::new();
+        let last = self.model.forward(tokens, positions, mask, None, &mut |state| {
+            let width = state.dims()[1];
+            states.push(state.clone().reshape([batch, length, width]));
+        });
+        *states.last_mut().expect("the embeddings are always reported") = last;
+        states
+    }
+
+    /// An empty cache for sequences of up to `capacity` tokens.
+    pub fn cache(&self, capacity: usize) -> Cache {
+        Cache { layers: vec![None; self.model.layers.len()], length: 0, capacity }
+    }
+
+    /// Like [`Llama::hidden`] for the tokens after those in the cache, which then holds these too.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens, positions: `[batch, new]`
+    /// - mask: `[batch, new, cached + new]`
+    /// - output: `[batch, new, hidden_size]`
+    pub fn extend(
+        &self,
+        tokens: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        mask: Tensor<3, Bool>,
+        cache: &mut Cache,
+    ) -> Tensor<3> {
+        let [_, new] = tokens.dims();
+        assert!(cache.length + new <= cache.capacity, "the cache holds {} tokens", cache.capacity);
+        let hidden = self.model.forward(tokens, positions, mask, Some(cache), &mut |_| {});
+        cache.length += new;
+        hidden
+    }
+
+    /// Projects gathered hidden states onto the vocabulary.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[rows, hidden_size]`
+    /// - output: `[rows, vocab_size]`
+    pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
+        match &self.lm_head {
+            Some(head) => head.forward(hidden),
+            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+        }
+    }
+}
+
+impl LlamaModel {
+    fn forward(
+        &self,
+        tokens: Tensor<2, Int>,
+        positions: Tensor<2, Int>,
+        mask: Tensor<3, Bool>,
+        mut cache: Option<&mut Cache>,
+        each: &mut dyn FnMut(&Tensor<2>),
+    ) -> Tensor<3> {
+        let [batch, length] = tokens.dims();
+        let heads = self.layers.first().expect("a model has at least one layer").self_attn.heads;
+        let frame = Frame::new(positions, mask, heads, self.rope_theta);
+        // [batch * length, hidden]: flat, so that every product with a weight is one matrix product.
+        let table = self.embed_tokens.weight.val();
+        let mut x = table.select(0, tokens.reshape([batch * length]));
+        each(&x);
+        for (index, layer) in self.layers.iter().enumerate() {
+            let cache = cache.as_deref_mut().map(|cache| (cache, index));
+            let attended = layer.self_attn.forward(layer.input_layernorm.forward(x.clone()), &frame, cache);
+            x = x + attended;
+            x = x.clone() + layer.mlp.forward(layer.post_attention_layernorm.forward(x));
+            each(&x);
+        }
+        let x = self.norm.forward(x);
+        let width = x.dims()[1];
+        x.reshape([batch, length, width])
+    }
+}
+
+/// What all layers share in one forward pass.
+struct Frame {
+    batch: usize,
+    length: usize,
+    /// Cosines and signed sines for queries, scaled by 1 / sqrt(head size), and for keys; `[rows, heads * head size]`.
+    query: (Tensor<2>, Tensor<2>),
+    key: (Tensor<2>, Tensor<2>),
+    /// Half the width of a head.
+    half: usize,
+    /// (1, 0): swaps the two halves of a head.
+    swap: Tensor<1, Int>,
+    /// 0 or [`MASKED`], `[batch, 1, group * length, cached + length]`.
+    bias: Tensor<4>,
+}
+
+impl Frame {
+    fn new(positions: Tensor<2, Int>, mask: Tensor<3, Bool>, heads: Heads, theta: f64) -> Self {
+        let [batch, length] = positions.dims();
+        let [_, _, attended] = mask.dims();
+        let device = positions.device();
+        let half = heads.size / 2;
+        let frequencies: Vec<f32> =
+            (0..half).map(|i| theta.powf(-2.0 * i as f64 / heads.size as f64) as f32).collect();
+        let frequencies = Tensor::<2>::from_data(TensorData::new(frequencies, [1, half]), &device);
+        // [rows, half]
+        let angles = positions.float().reshape([batch * length, 1]) * frequencies;
+        let (cos, sin) = (angles.clone().cos(), angles.sin());
+        // x * cos + swapped x * sin, the sine negative for the first half of each head: rotate_half of transformers.
+        let cos = Tensor::cat(vec![cos.clone(), cos], 1);
+        let sin = Tensor::cat(vec![sin.clone().neg(), sin], 1);
+        let scale = 1.0 / (heads.size as f64).sqrt();
+        let tables = |count: usize, scale: f64| {
+            let table = |table: &Tensor<2>| table.clone().mul_scalar(scale).repeat_dim(1, count);
+            (table(&cos), table(&sin))
+        };
+        let bias = mask.bool_not().float().mul_scalar(MASKED);
+        Self {
+            batch,
+            length,
+            query: tables(heads.key_value * heads.group, scale),
+            key: tables(heads.key_value, 1.0),
+            half,
+            swap: Tensor::from_data([1, 0], &device),
+            bias: bias.reshape([batch, 1, length, attended]).repeat_dim(2, heads.group),
+        }
+    }
+}
+
+impl Frame {
+    fn rotate(&self, x: Tensor<2>, (cos, sin): &(Tensor<2>, Tensor<2>)) -> Tensor<2> {
+        let [rows, width] = x.dims();
+        let swapped = x.clone().reshape([rows * width / (2 * self.half), 2, self.half]);
+        let swapped = swapped.select(1, self.swap.clone()).reshape([rows, width]);
+        x * cos.clone() + swapped * sin.clone()
+    }
+}
+
+impl LlamaAttention {
+    /// # Shapes
+    ///
+    /// - x: `[batch * length, hidden]`; the output has the same shape
+    fn forward(&self, x: Tensor<2>, frame: &Frame, cache: Option<(&mut Cache, usize)>) -> Tensor<2> {
+        let Heads { key_value, group, size } = self.heads;
+        let (batch, length) = (frame.batch, frame.length);
+        let queries = frame.rotate(self.q_proj.forward(x.clone()), &frame.query);
+        let keys = frame.rotate(self.k_proj.forward(x.clone()), &frame.key);
+        let values = self.v_proj.forward(x);
+
+        // [batch, key-value heads, group * length, size]: query heads that share keys are rows of one product.
+        let queries = queries
+            .reshape([batch, length, key_value, group, size])
+            .permute([0, 2, 3, 1, 4])
+            .reshape([batch, key_value, group * length, size]);
+        // [batch, key-value heads, length, size]
+        let keys = keys.reshape([batch, length, key_value, size]).swap_dims(1, 2);
+        let values = values.reshape([batch, length, key_value, size]).swap_dims(1, 2);
+        let (keys, values) = match cache {
+            Some((cache, layer)) => cache.append(layer, keys, values),
+            None => (keys, values),
+        };
+
+        // [batch, key-value heads, group * length, cached + length]
+        let scores = queries.matmul(keys.swap_dims(2, 3)) + frame.bias.clone();
+        let attended = activation::softmax(scores, 3).matmul(values);
+        let attended = attended
+            .reshape([batch, key_value, group, length, size])
+            .permute([0, 3, 1, 2, 4])
+            .reshape([batch * length, key_value * group * size]);
+        self.o_proj.forward(attended)
+    }
+}
+
+impl LlamaMlp {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let gate = activation::silu(self.gate_proj.forward(x.clone()));
+        self.down_proj.forward(gate * self.up_proj.forward(x))
+    }
+}
+
+/// Normal draws by the Box-Muller transform.
+fn normal(shape: [usize; 2], deviation: f64, rng: &mut ChaCha8Rng) -> TensorData {
+    let count = shape[0] * shape[1];
+    let mut values = Vec::with_capacity(count + 1);
+    while values.len() < count {
+        // In (0, 1], so that the logarithm is finite.
+        let radius = (-2.0 * (1.0 - rng.random::<f64>()).ln()).sqrt() * deviation;
+        let (sin, cos) = (std::f64::consts::TAU * rng.random::<f64>()).sin_cos();
+        values.extend([(radius * cos) as f32, (radius * sin) as f32]);
+    }
+    values.truncate(count);
+    TensorData::new(values, shape)
+}

@@ -1,0 +1,172 @@
+//! The rationales of questions as training sequences: one path per perspective, absent where there is none.
+
+use std::collections::BTreeSet;
+
+use contract::records::{Question, QuestionRationales};
+use rayon::prelude::*;
+
+use crate::{
+    LmError,
+    batch::{Sequence, encode_example},
+    tokenizer::Tokenizer,
+};
+
+/// Why rationales cannot be encoded.
+#[derive(Debug, thiserror::Error)]
+pub enum PathsError {
+    /// A rationale is written from a perspective the artifact does not list.
+    #[error(
+        "question `{question}` has a rationale from `{perspective}`, which is not one of its perspectives"
+    )]
+    UnknownPerspective {
+        /// The question's id.
+        question: String,
+        /// The perspective.
+        perspective: String,
+    },
+    /// A rationale could not be encoded.
+    #[error("question `{question}`, perspective `{perspective}`: {source}")]
+    Encode {
+        /// The question's id.
+        question: String,
+        /// The perspective.
+        perspective: String,
+        /// Why.
+        #[source]
+        source: LmError,
+    },
+}
+
+impl From<PathsError> for contract::StageError {
+    fn from(error: PathsError) -> Self {
+        Self::failed(error)
+    }
+}
+
+/// The paths of one question, in the order of the perspectives.
+#[derive(Clone, Debug)]
+pub struct QuestionPaths {
+    /// The question's id.
+    pub id: String,
+    /// One sequence a perspective, where there is a rationale short enough.
+    pub paths: Vec<Option<Sequence>>,
+}
+
+/// Questions with at least one path each.
+#[derive(Clone, Debug)]
+pub struct Paths {
+    /// The perspectives, in the order of the paths.
+    pub perspectives: Vec<String>,
+    /// The questions, in the order of the artifact.
+    pub questions: Vec<QuestionPaths>,
+    /// Rationales left out because they are longer than allowed.
+    pub too_long: usize,
+}
+
+impl Paths {
+    /// Encodes rationales; `frame` gives a question's prompt and answer suffix.
+    ///
+    /// Sequences of more than `max_tokens` are left out whole: cut, they would lose their answer.
+    pub fn encode(
+        tokenizer: &Tokenizer,
+        perspectives: Vec<String>,
+        records: &[QuestionRationales],
+        max_tokens: usize,
+        frame: impl Fn(&Question) -> (String, String) + Sync,
+    ) -> Result<Self, PathsError> {
+        let known: BTreeSet<&str> = perspectives.iter().map(String::as_str).collect();
+        for record in records {
+            for rationale in &record.rationales {
+                if !known.contains(rationale.perspective.as_str()) {
+                    return Err(PathsError::UnknownPerspective {
+                        question: record.question.id.clone(),
+                        perspective: rationale.perspective.clone(),
+                    });
+                }
+            }
+        }
+        let encode = |record: &QuestionRationales| -> Result<Vec<Option<Sequence>>, PathsError> {
+            let (prompt, suffix) = frame(&record.question);
+            let path = |perspective: &String| {
+                let rationale = record.rationales.iter().find(|r| r.perspective == *perspective)?;
+                let sequence = encode_example(tokenizer, &prompt, &rationale.text, &suffix);
+                Some(sequence.map_err(|source| PathsError::Encode {
+                    question: record.question.id.clone(),
+                    perspective: perspective.clone(),
+                    source,
+                }))
+            };
+            perspectives.iter().map(|perspective| path(perspective).transpose()).collect()
+        };
+        let encoded = records.par_iter().map(encode).collect::<Result<Vec<_>, _>>()?;
+
+        let (mut questions, mut too_long) = (Vec::new(), 0);
+        for (record, mut paths) in records.iter().zip(encoded) {
+            for path in &mut paths {
+                if path.as_ref().is_some_and(|sequence| sequence.tokens.len() > max_tokens) {
+                    *path = None;
+                    too_long += 1;
+                }
+            }
+            if paths.iter().any(Option::is_some) {
+                questions.push(QuestionPaths { id: record.question.id.clone(), paths });
+            }
+        }
+        Ok(Self { perspectives, questions, too_long })
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use contract::records::Rationale;
+
+    use super::*;
+
+    fn record(id: &str, rationales: &[(&str, &str)]) -> QuestionRationales {
+        let question = Question {
+            id: id.into(),
+            task: "arithmetic".into(),
+            question: "1 + 1?".into(),
+            answer: "2".into(),
+            choices: Vec::new(),
+            facts: None,
+        };
+        let rationale = |(perspective, text): &(&str, &str)| Rationale {
+            perspective: (*perspective).into(),
+            attempt: 0,
+            text: (*text).into(),
+            truncated: false,
+        };
+        QuestionRationales { question, rationales: rationales.iter().map(rationale).collect() }
+    }
+
+    fn encode(records: &[QuestionRationales], max_tokens: usize) -> Result<Paths, PathsError> {
+        let tokenizer = Tokenizer::train(std::iter::once("1 + 1? = 2".to_owned()), 300).unwrap();
+        let perspectives = vec!["planning".to_owned(), "analogy".to_owned()];
+        let frame = |question: &Question| (question.question.clone(), format!("= {}", question.answer));
+        Paths::encode(&tokenizer, perspectives, records, max_tokens, frame)
+    }
+
+    #[test]
+    fn paths_stand_in_the_order_of_the_perspectives() {
+        let records = [record("a", &[("analogy", "so = 2"), ("planning", "= 2")]), record("b", &[])];
+        let paths = encode(&records, 100).unwrap();
+        assert_eq!(paths.questions.len(), 1, "a question without paths is left out");
+        let lengths: Vec<usize> =
+            paths.questions[0].paths.iter().map(|path| path.as_ref().unwrap().tokens.len()).collect();
+        assert_eq!(lengths[1] - lengths[0], 3, "`so ` is three bytes");
+
+        let short = encode(&records, lengths[0]).unwrap();
+        assert!(short.questions[0].paths[0].is_some() && short.questions[0].paths[1].is_none());
+        assert_eq!(short.too_long, 1);
+    }
+
+    #[test]
+    fn what_cannot_be_encoded_is_named() {
+        let unknown = encode(&[record("a", &[("poetry", "= 2")])], 100).unwrap_err();
+        assert!(unknown.to_string().contains("`poetry`"), "{unknown}");
+        let suffix = encode(&[record("a", &[("planning", "= 3")])], 100).unwrap_err();
+        assert!(suffix.to_string().starts_with("question `a`, perspective `planning`"), "{suffix}");
+    }
+}

@@ -1,0 +1,154 @@
+//! Text to tokens and back, over Hugging Face `tokenizer.json` files.
+//!
+//! Encoding never adds tokens of its own, and a special token spelled out in a text is encoded as plain characters: a
+//! dataset cannot end a sequence.
+
+use std::path::Path;
+
+use tokenizers::{
+    AddedToken, ModelWrapper, PreTokenizerWrapper,
+    models::bpe::{BPE, BpeTrainer},
+    pre_tokenizers::{byte_level::ByteLevel, digits::Digits, sequence::Sequence},
+};
+
+use crate::LmError;
+
+const PAD: &str = "<|pad|>";
+const EOS: &str = "<|endoftext|>";
+
+/// A tokenizer with the two special tokens training and generation need.
+#[derive(Clone)]
+pub struct Tokenizer {
+    inner: tokenizers::Tokenizer,
+    eos: u32,
+    pad: u32,
+}
+
+impl std::fmt::Debug for Tokenizer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(formatter, "Tokenizer({} tokens)", self.vocab_size())
+    }
+}
+
+impl Tokenizer {
+    /// Learns a byte-level BPE vocabulary in which every digit is its own token.
+    ///
+    /// The vocabulary is smaller than `vocab_size` where the texts are too few to fill it, and never smaller than the
+    /// 256 bytes and two special tokens. Equal texts in equal order give an equal tokenizer.
+    pub fn train(texts: impl Iterator<Item = String> + Send, vocab_size: usize) -> Result<Self, LmError> {
+        let special = |text: &str| AddedToken::from(text, true);
+        let trainer = BpeTrainer::builder()
+            .vocab_size(vocab_size)
+            .min_frequency(2)
+            .show_progress(false)
+            .special_tokens(vec![special(PAD), special(EOS)])
+            .initial_alphabet(ByteLevel::alphabet().into_iter().collect())
+            .build();
+        let mut inner = tokenizers::Tokenizer::new(ModelWrapper::BPE(BPE::default()));
+        inner.with_pre_tokenizer(Some(Sequence::new(vec![
+            PreTokenizerWrapper::Digits(Digits::new(true)),
+            PreTokenizerWrapper::ByteLevel(ByteLevel::new(false, true, true)),
+        ])));
+        inner.with_decoder(Some(ByteLevel::new(false, true, true)));
+        inner
+            .train(&mut tokenizers::models::TrainerWrapper::BpeTrainer(trainer), texts)
+            .map_err(LmError::Tokenizer)?;
+        let id = |token| inner.token_to_id(token).expect("the trainer adds its special tokens");
+        let (pad, eos) = (id(PAD), id(EOS));
+        Ok(Self::new(inner, eos, pad))
+    }
+
+    /// Reads a `tokenizer.json`; the special tokens come from the model's configuration.
+    pub fn load(path: &Path, eos: u32, pad: u32) -> Result<Self, LmError> {
+        let bytes = std::fs::read(path).map_err(|source| LmError::Io { path: path.to_owned(), source })?;
+        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(LmError::Tokenizer)?;
+        Ok(Self::new(inner, eos, pad))
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer, eos: u32, pad: u32) -> Self {
+        inner.set_encode_special_tokens(true);
+        Self { inner, eos, pad }
+    }
+
+    /// Writes a `tokenizer.json`.
+    pub fn save(&self, path: &Path) -> Result<(), LmError> {
+        let text = self.inner.to_string(true).map_err(LmError::Tokenizer)?;
+        std::fs::write(path, text).map_err(|source| LmError::Io { path: path.to_owned(), source })
+    }
+
+    /// The tokens of a text, without any added ones.
+    pub fn encode(&self, text: &str) -> Result<Vec<u32>, LmError> {
+        let encoding = self.inner.encode_fast(text, false).map_err(LmError::Tokenizer)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
+    /// The text of tokens; special tokens are left out.
+    pub fn decode(&self, tokens: &[u32]) -> Result<String, LmError> {
+        self.inner.decode(tokens, true).map_err(LmError::Tokenizer)
+    }
+
+    /// The token that ends a text.
+    pub fn eos(&self) -> u32 {
+        self.eos
+    }
+
+    /// The token that fills up a batch.
+    pub fn pad(&self) -> u32 {
+        self.pad
+    }
+
+    /// How a token is written, if there is such a token.
+    pub fn token(&self, id: u32) -> Option<String> {
+        self.inner.id_to_token(id)
+    }
+
+    /// Tokens, special ones included.
+    pub fn vocab_size(&self) -> usize {
+        self.inner.get_vocab_size(true)
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn texts() -> impl Iterator<Item = String> + Send {
+        (0..50).map(|i| {
+            format!("Tom has {} apples and buys {} more. The answer is \\boxed{{{}}}", i, i + 7, 2 * i + 7)
+        })
+    }
+
+    #[test]
+    fn digits_stand_alone_and_text_survives() {
+        let tokenizer = Tokenizer::train(texts(), 400).unwrap();
+        let text = "Tom buys 1234 apples.\nÄpfel – 42!";
+        let tokens = tokenizer.encode(text).unwrap();
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), text);
+        let spelled: Vec<String> = tokens.iter().map(|id| tokenizer.token(*id).unwrap()).collect();
+        for digit in ["1", "2", "3", "4"] {
+            assert!(spelled.iter().any(|token| token == digit), "{spelled:?}");
+        }
+        assert!(spelled.len() < text.len());
+    }
+
+    #[test]
+    fn a_text_cannot_smuggle_in_a_special_token() {
+        let tokenizer = Tokenizer::train(texts(), 400).unwrap();
+        let tokens = tokenizer.encode("apples <|endoftext|> more").unwrap();
+        assert!(!tokens.contains(&tokenizer.eos()));
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), "apples <|endoftext|> more");
+    }
+
+    #[test]
+    fn equal_texts_give_equal_files_which_load_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let (one, two) = (folder.path().join("one.json"), folder.path().join("two.json"));
+        let tokenizer = Tokenizer::train(texts(), 400).unwrap();
+        tokenizer.save(&one).unwrap();
+        Tokenizer::train(texts(), 400).unwrap().save(&two).unwrap();
+        assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
+        let loaded = Tokenizer::load(&one, tokenizer.eos(), tokenizer.pad()).unwrap();
+        assert_eq!(loaded.encode("Tom <|pad|> 12").unwrap(), tokenizer.encode("Tom <|pad|> 12").unwrap());
+    }
+}

@@ -1,0 +1,146 @@
+//! `arithmetic`: someone has some things, and two or three changes follow.
+
+use rand::Rng;
+use rand_chacha::ChaCha8Rng;
+use serde::{Deserialize, Serialize};
+
+use super::{
+    Family, NAMES, OBJECTS, Operand, Operator, Solution, Step, count_of, pick,
+    write::{Beat, Telling},
+};
+
+/// `Tom has 12 pens, finds 5 and loses 3. How many pens does Tom have now?`
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Changes {
+    name: String,
+    object: String,
+    start: i64,
+    changes: Vec<Change>,
+}
+
+#[derive(Debug, Serialize, Deserialize)]
+struct Change {
+    verb: String,
+    operator: Operator,
+    amount: i64,
+}
+
+impl Changes {
+    pub(super) fn draw(rng: &mut ChaCha8Rng) -> Option<Self> {
+        let start = rng.random_range(3..=20);
+        let mut value = start;
+        let mut changes = Vec::new();
+        for _ in 0..rng.random_range(2..=3) {
+            let change = Change::draw(rng);
+            value = match change.operator {
+                Operator::Times => value * change.amount,
+                Operator::Minus => value - change.amount,
+                Operator::Plus | Operator::Greater | Operator::Less | Operator::After => {
+                    value + change.amount
+                }
+            };
+            if !(1..=60).contains(&value) {
+                return None;
+            }
+            changes.push(change);
+        }
+        let of = |operator| changes.iter().filter(|change| change.operator == operator).count();
+        // Without a change that is no addition, adding everything up would be right.
+        if of(Operator::Plus) == changes.len() || of(Operator::Times) > 1 {
+            return None;
+        }
+        Some(Self { name: pick(&NAMES, rng), object: pick(&OBJECTS, rng), start, changes })
+    }
+
+    /// `Tom finds 5`.
+    fn clause(&self, change: &Change) -> String {
+        format!("{} {}", self.name, change.phrase())
+    }
+}
+
+impl Change {
+    fn draw(rng: &mut ChaCha8Rng) -> Self {
+        let amount = rng.random_range(2..=12);
+        match rng.random_range(0..20_u32) {
+            0..=8 => Self { verb: pick(&["finds", "buys", "gets"], rng), operator: Operator::Plus, amount },
+            9..=17 => {
+                Self { verb: pick(&["loses", "sells", "drops"], rng), operator: Operator::Minus, amount }
+            }
+            18 => Self { verb: "doubles".into(), operator: Operator::Times, amount: 2 },
+            19.. => Self { verb: "triples".into(), operator: Operator::Times, amount: 3 },
+        }
+    }
+
+    fn phrase(&self) -> String {
+        match self.operator {
+            Operator::Times => format!("{} them", self.verb),
+            Operator::Plus | Operator::Minus | Operator::Greater | Operator::Less | Operator::After => {
+                format!("{} {}", self.verb, self.amount)
+            }
+        }
+    }
+}
+
+impl Family for Changes {
+    fn key(&self) -> String {
+        let changes = self.changes.iter().map(|change| format!("{:?} {}", change.operator, change.amount));
+        format!("{} {}", self.start, changes.collect::<Vec<_>>().join(" "))
+    }
+
+    fn text(&self) -> String {
+        let Self { name, object, start, changes } = self;
+        let mut phrases: Vec<String> = changes.iter().map(Change::phrase).collect();
+        let last = phrases.pop().unwrap_or_default();
+        let start = count_of(*start, object);
+        let changes = phrases.join(", ");
+        format!("{name} has {start}, {changes} and {last}. How many {object}s does {name} have now?")
+    }
+
+    fn choices(&self) -> Vec<String> {
+        Vec::new()
+    }
+
+    fn solve(&self) -> Solution {
+        let steps = self.changes.iter().enumerate().map(|(index, change)| {
+            let left = index.checked_sub(1).map_or(Operand::given(self.start), Operand::from);
+            Step::new(left, change.operator, Operand::given(change.amount))
+        });
+        Solution::new(steps.collect(), Vec::new())
+    }
+
+    fn telling(&self, solution: &Solution) -> Telling {
+        let Self { name, object, start, changes } = self;
+        let no_sum = changes.iter().find(|change| change.operator != Operator::Plus);
+        let beats = changes.iter().map(|change| {
+            let amount = change.amount;
+            let (task, picture, likeness) = match change.operator {
+                Operator::Times => (
+                    format!("take it {amount} times"),
+                    format!("each turns into {amount}"),
+                    format!("{amount} times as high"),
+                ),
+                Operator::Minus => (
+                    format!("take away {amount}"),
+                    format!("{amount} go away"),
+                    format!("{amount} floors down"),
+                ),
+                Operator::Plus | Operator::Greater | Operator::Less | Operator::After => {
+                    (format!("add {amount}"), format!("{amount} more come"), format!("{amount} floors up"))
+                }
+            };
+            Beat { clause: self.clause(change), task, picture, likeness }
+        });
+        Telling {
+            picture: format!("Picture {} on a table", count_of(*start, object)),
+            likeness: format!("Think of a lift on floor {start}"),
+            mapping: format!("Floors are {object}s"),
+            tempting: "add all the numbers".into(),
+            objection: no_sum.map_or_else(String::new, |change| self.clause(change)),
+            suppose: format!("{name} stopped before the last change"),
+            spared: changes.len() - 1,
+            binding: changes.last().map_or_else(String::new, |change| self.clause(change)),
+            beats: beats.collect(),
+            closing: count_of(solution.result(), object),
+        }
+    }
+}

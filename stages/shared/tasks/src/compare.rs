@@ -1,0 +1,191 @@
+//! When two answers are equal.
+//!
+//! The first form of the comparer: strings that are equal once notation is out of the way, numbers that are
+//! equal as exact rationals, and lists and tuples of either. It knows no algebra: `x+1` and `1+x` differ.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use crate::{extract::braced, number::Rational};
+
+/// Commands around an answer that say nothing about its value.
+const WRAPPERS: [&str; 10] =
+    ["text", "textbf", "textit", "mathbf", "mathrm", "mathit", "mbox", "boxed", "fbox", "operatorname"];
+
+/// A rewriting of notation.
+struct Rewrite {
+    pattern: Regex,
+    with: &'static str,
+}
+
+static REWRITES: LazyLock<Vec<Rewrite>> = LazyLock::new(|| {
+    let rewrites = [
+        // Rows of a matrix, before anything can take half of the break.
+        (r"\\\\", r"\cr "),
+        (r"\\!\s*", ""),
+        (r"\\[,;: ]|~", "\u{2009}"),
+        (r"\\(?:left|right|displaystyle|quad|limits)\b", ""),
+        (r"\\[dtc]frac\b", r"\frac"),
+        (r"\\(?:times|cdot)\b|×|·|∙", "*"),
+        (r"\\div\b|÷", "/"),
+        (r"\\?\$|€|£|¥", ""),
+        (r"\\?%", ""),
+        (r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°", ""),
+        (r"^\s*(?:\\approx|≈)", ""),
+        (r"π", r"\pi"),
+        (r"∞", r"\infty"),
+        (r"\\begin\{[bvBV]?matrix\}", r"\begin{pmatrix}"),
+        (r"\\end\{[bvBV]?matrix\}", r"\end{pmatrix}"),
+        // A unit after a value.
+        (r"(\S)\s*\\(?:text|mbox|mathrm)\{[^{}]*\}(?:\^\{?\d\}?)?\s*$", "$1"),
+        (r"\\(?:text|textbf|textit|mathbf|mathrm|mathit|mbox|operatorname)\{([^{}]*)\}", "$1"),
+        (r"\\frac\s*(\d)\s*(\d)", r"\frac{$1}{$2}"),
+        (r"\\frac\s*(\d)\s*\{", r"\frac{$1}{"),
+        (r"(\\frac\{[^{}]*\})\s*(\d)", "$1{$2}"),
+        (r"\\sqrt\s*(\d)", r"\sqrt{$1}"),
+        (r"(^|[^\d])\.(\d)", "${1}0.$2"),
+    ];
+    let compile = |(source, with)| Rewrite {
+        pattern: Regex::new(source).expect("the pattern is a valid regular expression"),
+        with,
+    };
+    rewrites.map(compile).into()
+});
+
+static WORD: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"\\?[A-Za-z]{2,}(?:\^\{?\d\}?|²|³)?|\s[A-Za-z]$")
+        .expect("the pattern is a valid regular expression")
+});
+/// Words that change a number's value, so that a number with one of them is none.
+static MULTIPLIER: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"(?i)\b(?:hundred|thousand|million|billion|trillion|dozen|half|halves|thirds?|quarters?|squared|cubed|times|over)\b|\\[A-Za-z]")
+        .expect("the pattern is a valid regular expression")
+});
+
+/// An answer without its wrapping: dollar signs, emphasis, `\text{}` around the whole, a final stop.
+pub(crate) fn unwrap(answer: &str) -> &str {
+    let mut answer = answer;
+    loop {
+        let before = answer.len();
+        answer = answer.trim_matches(|edge: char| edge.is_whitespace() || "*`".contains(edge));
+        answer = answer.strip_suffix('.').unwrap_or(answer);
+        for (open, close) in [("$", "$"), ("\\(", "\\)"), ("\\[", "\\]"), ("\"", "\"")] {
+            let inner = answer.strip_prefix(open).and_then(|inner| inner.strip_suffix(close));
+            answer = inner.unwrap_or(answer);
+        }
+        let inner = answer.strip_prefix('\\').and_then(|command| {
+            let (name, inner) = command.split_once('{')?;
+            (WRAPPERS.contains(&name) && braced(inner).is_some_and(|end| end + 1 == inner.len()))
+                .then(|| &inner[..inner.len() - 1])
+        });
+        answer = inner.unwrap_or(answer);
+        if answer.len() == before {
+            return answer;
+        }
+    }
+}
+
+/// One notation for equal things, spaces kept.
+fn canonical(answer: &str) -> String {
+    let start = unwrap(answer).to_owned();
+    let text =
+        REWRITES.iter().fold(start, |text, rewrite| match rewrite.pattern.replace_all(&text, rewrite.with) {
+            std::borrow::Cow::Borrowed(_) => text,
+            std::borrow::Cow::Owned(text) => text,
+        });
+    text.trim().trim_end_matches('.').to_owned()
+}
+
+/// The value of an answer to a question for a number: words, units and what stands before `=` do not count.
+pub(crate) fn number(answer: &str) -> Option<Rational> {
+    let text = canonical(answer);
+    let side = text.rsplit(['=', '≈']).next().unwrap_or_default();
+    Rational::parse(side).or_else(|| {
+        if MULTIPLIER.is_match(side) {
+            return None;
+        }
+        let bare = WORD.replace_all(side, " ");
+        Rational::parse(bare.trim_matches(|edge: char| edge.is_whitespace() || ",.:;!?".contains(edge)))
+    })
+}
+
+/// Whether an answer equals the gold one, as far as this comparer knows.
+pub(crate) fn equal(gold: &str, answer: &str) -> bool {
+    let (gold, answer) = (canonical(gold), canonical(answer));
+    same(&right_side(&gold), &right_side(&answer)) || same(&gold, &answer)
+}
+
+/// `5` of `x = 5` and of `2 + 3 = 5`; anything else as it is.
+fn right_side(text: &str) -> String {
+    match text.rsplit_once('=') {
+        Some((left, right)) if left.trim().chars().count() <= 2 && !left.contains(['!', '<', '>', '\\']) => {
+            right.trim().to_owned()
+        }
+        Some((left, right))
+            if !right.trim().is_empty() && value(left) == value(right) && value(left).is_some() =>
+        {
+            right.trim().to_owned()
+        }
+        Some(_) | None => text.to_owned(),
+    }
+}
+
+/// The value of a number, perhaps with a unit in words behind it.
+fn value(text: &str) -> Option<Rational> {
+    Rational::parse(text).or_else(|| {
+        let number = text.trim_end_matches(|last: char| last.is_ascii_alphabetic() || last == ' ');
+        let unit = text[number.len()..].trim();
+        let is_unit = unit.len() > 1 && !MULTIPLIER.is_match(unit) && text[number.len()..].starts_with(' ');
+        is_unit.then(|| Rational::parse(number)).flatten()
+    })
+}
+
+fn same(gold: &str, answer: &str) -> bool {
+    let (tight_gold, tight_answer) = (tight(gold), tight(answer));
+    if tight_gold == tight_answer {
+        return true;
+    }
+    if let Some(gold) = value(gold) {
+        return value(answer) == Some(gold);
+    }
+    let worded = |text: &str| text.len() > 1 && text.chars().all(char::is_alphabetic);
+    if worded(&tight_gold) && worded(&tight_answer) {
+        return tight_gold.to_lowercase() == tight_answer.to_lowercase();
+    }
+    let (gold, answer) = (parts(gold), parts(answer));
+    let alike = gold.0 == answer.0 && gold.1.len() == answer.1.len() && gold.1.len() > 1;
+    alike && gold.1.iter().zip(&answer.1).all(|(gold, answer)| same(gold, answer))
+}
+
+/// Without spaces, and without parentheses around a single letter.
+fn tight(text: &str) -> String {
+    let text: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
+    let letter = text.strip_prefix('(').and_then(|inner| inner.strip_suffix(')'));
+    letter
+        .filter(|inner| inner.chars().count() == 1 && inner.chars().all(char::is_alphabetic))
+        .unwrap_or(&text)
+        .to_owned()
+}
+
+/// The brackets around a list, and its parts between commas outside of brackets.
+fn parts(text: &str) -> (Option<(char, char)>, Vec<&str>) {
+    let text = text.trim();
+    let (first, last) = (text.chars().next(), text.chars().next_back());
+    let brackets = first.zip(last).filter(|(first, last)| "([".contains(*first) && ")]".contains(*last));
+    let inner = if brackets.is_some() { &text[1..text.len() - 1] } else { text };
+    let (mut depth, mut start, mut parts) = (0_i32, 0, Vec::new());
+    for (index, letter) in inner.char_indices() {
+        match letter {
+            '(' | '[' | '{' => depth += 1,
+            ')' | ']' | '}' => depth -= 1,
+            ',' if depth == 0 => {
+                parts.push(&inner[start..index]);
+                start = index + 1;
+            }
+            _ => {}
+        }
+    }
+    parts.push(&inner[start..]);
+    (brackets, parts)
+}

@@ -1,0 +1,192 @@
+//! Kind `student`: distils rationales into a model under an objective.
+//!
+//! There is one training loop ([`mod@train`]) and one way to batch, schedule, log and resume; the objectives
+//! ([`objectives`]) differ only in which rationales of a question they learn from, with which weights. So two rows of a
+//! table differ in the method and in nothing else.
+
+mod objectives;
+
+mod train;
+
+mod divergence;
+
+mod inertia;
+
+mod log;
+
+#[cfg(test)]
+mod tests;
+
+use std::{fs, io::Write};
+
+use contract::{
+    ArtifactType, Context, Port, PortFlow, Stage, StageError, jsonl,
+    records::{QuestionRationales, files},
+};
+use lm::{LanguageModel, paths::Paths};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use objectives::{MindParams, ObjectiveParams, StdCotParams, UniformParams};
+
+/// The kind `student`.
+pub struct Student;
+
+/// What a student stage is told. Defaults without a source are ours.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StudentParams {
+    /// What is trained: `undistilled`, `std-cot`, `uniform` or `mind`, each with its own fields.
+    pub objective: ObjectiveParams,
+    /// Passes over the questions. Default: 3.
+    #[serde(default = "default_epochs")]
+    pub epochs: usize,
+    /// Optimizer steps, instead of `epochs`: equal steps make objectives comparable. Default: as `epochs` says.
+    #[serde(default)]
+    pub steps: Option<usize>,
+    /// Questions trained on side by side, with all their rationales. Default: 4.
+    #[serde(default = "default_batch_size")]
+    pub batch_size: usize,
+    /// Batches whose gradients make one optimizer step; 8 questions x 1 is the same step as 1 x 8. Default: 1.
+    #[serde(default = "default_accumulate")]
+    pub accumulate: usize,
+    /// Peak learning rate of AdamW, on a cosine to 0. Default: 2e-5.
+    #[serde(default = "default_learning_rate")]
+    pub learning_rate: f64,
+    /// Decoupled weight decay of matrices. Default: 0.01.
+    #[serde(default = "default_weight_decay")]
+    pub weight_decay: f64,
+    /// The fraction of all steps in which the learning rate rises from 0. Default: 0.03.
+    #[serde(default = "default_warmup")]
+    pub warmup: f64,
+    /// Gradients longer than this are shortened to it. Default: 1.
+    #[serde(default = "default_clip")]
+    pub clip: f64,
+    /// Longest prompt with rationale, in tokens; longer ones count as missing. Default: the model's own limit.
+    #[serde(default)]
+    pub max_tokens: Option<usize>,
+    /// Optimizer steps from one checkpoint to the next; a killed training goes on from the last. Default: 100.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: usize,
+}
+
+fn default_epochs() -> usize {
+    3
+}
+
+fn default_batch_size() -> usize {
+    4
+}
+
+fn default_accumulate() -> usize {
+    1
+}
+
+fn default_learning_rate() -> f64 {
+    2e-5
+}
+
+fn default_weight_decay() -> f64 {
+    0.01
+}
+
+fn default_warmup() -> f64 {
+    0.03
+}
+
+fn default_clip() -> f64 {
+    1.0
+}
+
+fn default_checkpoint_every() -> usize {
+    100
+}
+
+impl Stage for Student {
+    type Params = StudentParams;
+
+    const NAME: &'static str = "student";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "distils rationales into a model under an objective";
+    const SEEDED: bool = true;
+    const COMPUTES: bool = true;
+    const INPUTS: &'static [Port] = &[
+        Port::input("model", ArtifactType::Model, PortFlow::Trains, "the student before"),
+        Port::input("rationales", ArtifactType::Rationales, PortFlow::Trains, "what it learns from"),
+        Port::input(
+            "assistant",
+            ArtifactType::Assistant,
+            PortFlow::Trains,
+            "the warmed-up teaching assistant; only for objective `mind`",
+        )
+        .optional(),
+    ];
+    const OUTPUTS: &'static [Port] = &[
+        Port::output("model", ArtifactType::Model, "the student after"),
+        Port::output("metrics", ArtifactType::Metrics, "the training log, one line an optimizer step"),
+    ];
+
+    fn check(params: &StudentParams) -> Vec<(String, String)> {
+        let mut problems = params.objective.problems();
+        let mut require = |holds: bool, field: &str, problem: &str| {
+            if !holds {
+                problems.push((field.to_owned(), problem.to_owned()));
+            }
+        };
+        let counts = [
+            (params.epochs, "/epochs"),
+            (params.steps.unwrap_or(1), "/steps"),
+            (params.batch_size, "/batch_size"),
+            (params.accumulate, "/accumulate"),
+            (params.max_tokens.unwrap_or(1), "/max_tokens"),
+            (params.checkpoint_every, "/checkpoint_every"),
+        ];
+        for (count, field) in counts {
+            require(count > 0, field, "must be at least 1");
+        }
+        require(params.learning_rate > 0.0, "/learning_rate", "must be above 0");
+        require(params.weight_decay >= 0.0, "/weight_decay", "must not be negative");
+        require((0.0..=1.0).contains(&params.warmup), "/warmup", "is a fraction, from 0 to 1");
+        require(params.clip > 0.0, "/clip", "must be above 0");
+        problems
+    }
+
+    fn reads(params: &StudentParams, port: &str) -> bool {
+        match (port, &params.objective) {
+            ("rationales", objective) => !matches!(objective, ObjectiveParams::Undistilled),
+            ("assistant", objective) => matches!(objective, ObjectiveParams::Mind(_)),
+            (_, _) => true,
+        }
+    }
+
+    fn run(params: StudentParams, context: &Context) -> Result<(), StageError> {
+        let metrics = context.output("metrics").join(files::METRICS);
+        let base = context.input("model");
+        if matches!(params.objective, ObjectiveParams::Undistilled) {
+            context.pass_through(base, "model")?;
+            return fs::write(&metrics, "").map_err(StageError::io(&metrics));
+        }
+        let device = lm::device::open(context.backend())?;
+        let base = LanguageModel::load(&base.path, &device)?;
+        let paths = read_paths(&params, &base, context)?;
+        let objective = objectives::open(&params.objective, &paths, &device, context)?;
+        let (student, lines) = train::train(&params, base, &paths, objective, context)?;
+        student.save(context.output("model"))?;
+        let mut file = fs::File::create(&metrics).map_err(StageError::io(&metrics))?;
+        file.write_all(lines.as_bytes()).map_err(StageError::io(&metrics))
+    }
+}
+
+fn read_paths(params: &StudentParams, base: &LanguageModel, context: &Context) -> Result<Paths, StageError> {
+    let rationales = context.input("rationales");
+    let perspectives: Vec<String> = jsonl::read_json(&rationales.file(files::PERSPECTIVES))?;
+    let records: Vec<QuestionRationales> = jsonl::read(&rationales.file(files::RATIONALES))?;
+    let max_tokens = params.max_tokens.unwrap_or(base.config.max_position_embeddings);
+    let paths = Paths::encode(&base.tokenizer, perspectives, &records, max_tokens, |question| {
+        (tasks::prompt(question), tasks::answer_suffix(question))
+    })?;
+    if paths.too_long > 0 {
+        context.note(format!("{} rationales are longer than {max_tokens} tokens", paths.too_long));
+    }
+    Ok(paths)
+}

@@ -1,0 +1,312 @@
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use contract::{
+    Backend, CellDirs, Context, Digest, Event, Input, Stage, StageError, jsonl,
+    records::{Metric, Question, QuestionRationales, Rationale, files},
+};
+use lm::{
+    LanguageModel,
+    assistant::{Assistant, AssistantConfig, AssistantNetwork, Features},
+    llama::{Llama, LlamaConfig, LlamaSize},
+    tokenizer::Tokenizer,
+};
+use rand::{SeedableRng, rngs::SmallRng};
+use serde_json::json;
+
+use super::{Student, StudentParams};
+
+const PERSPECTIVES: [&str; 3] = ["planning", "analogy", "socratic"];
+
+/// Sums; the third question lacks its first perspective.
+fn rationales() -> Vec<QuestionRationales> {
+    let record = |i: usize| {
+        let question = Question {
+            id: format!("q{i}"),
+            task: "arithmetic".into(),
+            question: format!("{i} + 3?"),
+            answer: (i + 3).to_string(),
+            choices: Vec::new(),
+            facts: None,
+        };
+        let suffix = tasks::answer_suffix(&question);
+        let text = |perspective: &str| match perspective {
+            "planning" => format!("add.\n{suffix}"),
+            "analogy" => format!("as with {i} apples and 3 more.\n{suffix}"),
+            _ => format!("what is {i} and 3? it is {}.\n{suffix}", i + 3),
+        };
+        let rationale = |perspective: &str| Rationale {
+            perspective: perspective.into(),
+            attempt: 0,
+            text: text(perspective),
+            truncated: false,
+        };
+        let wanted = PERSPECTIVES.iter().filter(|perspective| i != 2 || **perspective != "planning");
+        QuestionRationales { question, rationales: wanted.map(|p| rationale(p)).collect() }
+    };
+    (0..6).map(record).collect()
+}
+
+/// A folder with everything a cell reads and writes.
+struct Cell {
+    folder: tempfile::TempDir,
+    inputs: BTreeMap<String, Vec<Input>>,
+}
+
+impl Cell {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let records = rationales();
+        let device = lm::device::open(&Backend::default()).unwrap();
+        let path = |port: &str| folder.path().join(port);
+        ["rationales", "model", "assistant"].iter().for_each(|port| fs::create_dir(path(port)).unwrap());
+        jsonl::write(&path("rationales").join(files::RATIONALES), &records).unwrap();
+        jsonl::write_json(&path("rationales").join(files::PERSPECTIVES), &PERSPECTIVES).unwrap();
+
+        let texts = records.iter().flat_map(|r| r.rationales.iter().map(|rationale| rationale.text.clone()));
+        let tokenizer = Tokenizer::train(texts.collect::<Vec<_>>().into_iter(), 300).unwrap();
+        let size = LlamaSize {
+            hidden_size: 16,
+            intermediate_size: 32,
+            num_hidden_layers: 2,
+            num_attention_heads: 2,
+            num_key_value_heads: 1,
+            vocab_size: tokenizer.vocab_size(),
+        };
+        let config = LlamaConfig::new(size, tokenizer.eos(), tokenizer.pad());
+        let model = Llama::init(&config, 3, &device);
+        LanguageModel { model, config, tokenizer }.save(&path("model")).unwrap();
+
+        let config = AssistantConfig {
+            perspectives: PERSPECTIVES.map(String::from).to_vec(),
+            feature_size: 4,
+            hidden_size: 8,
+            num_attention_heads: 2,
+            head_hidden_size: 8,
+            attention: true,
+        };
+        let network = AssistantNetwork::new(&config, &mut SmallRng::seed_from_u64(9), &device);
+        let mut mask = vec![1.0; 18];
+        mask[6] = 0.0;
+        let features = Features {
+            questions: records.iter().map(|record| record.question.id.clone()).collect(),
+            paths: 3,
+            size: 4,
+            values: (0..72).map(|i| (i * 5 % 13) as f32 / 3.0 - 2.0).collect(),
+            mask,
+            losses: vec![5.5; 18],
+        };
+        Assistant { config, network, features }.save(&path("assistant")).unwrap();
+
+        let input = |port: &str| Input {
+            path: path(port),
+            digest: Digest::of_bytes(b""),
+            stage: "test".into(),
+            labels: BTreeMap::new(),
+        };
+        let inputs =
+            ["rationales", "model", "assistant"].map(|port| (port.to_owned(), vec![input(port)])).into();
+        Self { folder, inputs }
+    }
+
+    /// Runs the kind into the folder `name`, interrupted after so many steps.
+    fn try_run(
+        &self,
+        name: &str,
+        params: serde_json::Value,
+        interrupt_at: Option<u64>,
+    ) -> Result<Done, StageError> {
+        let params: StudentParams = serde_json::from_value(params).unwrap();
+        assert_eq!(Student::check(&params), []);
+        let folder = self.folder.path().join(name);
+        let outputs: BTreeMap<String, PathBuf> =
+            ["model", "metrics"].map(|port| (port.to_owned(), folder.join(port))).into();
+        for output in outputs.values() {
+            let _ = fs::remove_dir_all(output);
+            fs::create_dir_all(output).unwrap();
+        }
+        let scratch = folder.join("scratch");
+        fs::create_dir_all(&scratch).unwrap();
+        let dirs = CellDirs { outputs, scratch, journals: folder.join("journals") };
+        let cancelled = AtomicBool::new(false);
+        let observer = |event: Event| {
+            if let Event::Progress { done, .. } = event
+                && interrupt_at.is_some_and(|at| done + 1 >= at)
+            {
+                cancelled.store(true, Ordering::Relaxed);
+            }
+        };
+        let inputs = self.inputs.iter().filter(|(port, _)| Student::reads(&params, port));
+        let inputs = inputs.map(|(port, input)| (port.clone(), input.clone())).collect();
+        let context = Context::new(inputs, dirs, 1, Backend::default(), &cancelled, &observer);
+        Student::run(params, &context)?;
+        Ok(Done::read(&folder))
+    }
+
+    fn run(&self, name: &str, params: serde_json::Value) -> Done {
+        self.try_run(name, params, None).unwrap()
+    }
+
+    fn base(&self) -> Vec<u8> {
+        fs::read(self.inputs["model"][0].file("model.safetensors")).unwrap()
+    }
+}
+
+#[derive(Debug, PartialEq)]
+struct Done {
+    weights: Vec<u8>,
+    lines: String,
+}
+
+impl Done {
+    fn read(folder: &Path) -> Self {
+        Self {
+            weights: fs::read(folder.join("model/model.safetensors")).unwrap(),
+            lines: fs::read_to_string(folder.join("metrics").join(files::METRICS)).unwrap(),
+        }
+    }
+
+    fn metrics(&self) -> Vec<Metric> {
+        self.lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+fn params(objective: serde_json::Value, steps: usize) -> serde_json::Value {
+    json!({ "objective": objective, "steps": steps, "batch_size": 2, "learning_rate": 0.01 })
+}
+
+fn mind() -> serde_json::Value {
+    json!({ "mind": { "assistant_learning_rate": 0.01, "assistant_accumulation": 2 } })
+}
+
+#[test]
+fn an_undistilled_student_is_the_model_as_it_came() {
+    let cell = Cell::new();
+    let done = cell.run("out", json!({ "objective": "undistilled" }));
+    assert_eq!(done, Done { weights: cell.base(), lines: String::new() });
+}
+
+#[test]
+fn every_objective_learns() {
+    let cell = Cell::new();
+    for (name, objective, paths) in [
+        ("std-cot", json!({ "std-cot": {} }), 2.0),
+        ("named", json!({ "std-cot": { "perspective": "planning" } }), 2.0),
+        ("uniform", json!({ "uniform": {} }), 6.0),
+        ("no-fusion", json!({ "uniform": { "lambda": 0.5 } }), 6.0),
+        ("mind", mind(), 6.0),
+    ] {
+        let metrics = cell.run(name, params(objective, 30)).metrics();
+        assert_eq!(metrics.len(), 30);
+        let (first, last) = (&metrics[0].values, &metrics[29].values);
+        assert!(last["loss"] < first["loss"] - 2.0, "{name}: {} to {}", first["loss"], last["loss"]);
+        assert!(metrics.iter().all(|metric| metric.values["paths"] <= paths), "{name}");
+        assert!(metrics.iter().all(|metric| metric.values.values().all(|value| value.is_finite())), "{name}");
+    }
+}
+
+#[test]
+fn the_log_tells_the_story_of_mind() {
+    let metrics = Cell::new().run("out", params(mind(), 3)).metrics();
+    for metric in metrics {
+        let values = metric.values;
+        let alphas: f64 = PERSPECTIVES.iter().map(|p| values[&format!("alpha/{p}")]).sum();
+        // Means over the questions that have the perspective, so the sum is 1 only where none is missing.
+        assert!(alphas > 0.9 && alphas < 1.6, "{alphas}");
+        assert!((values["loss"] - values["l_sft"] - 0.5 * values["l_cons"]).abs() < 1e-9);
+        assert!(values["l_cons"] <= 0.4375 * std::f64::consts::LN_2 && values["l_cons"] > -1e-6);
+        assert!(values["i_dyn"] >= 1.0 && values["alpha_entropy"] <= 3.0_f64.ln() && values["l_meta"] >= 0.0);
+        for name in ["s", "l_real", "l_real_average"] {
+            assert!(values.contains_key(&format!("{name}/analogy")));
+        }
+        assert_eq!(values.keys().filter(|name| name.starts_with("m/")).count(), 9);
+    }
+}
+
+#[test]
+fn the_loss_does_not_depend_on_how_a_step_is_split() {
+    let cell = Cell::new();
+    let run = |name: &str, batch_size: usize, accumulate: usize| {
+        let mut params = params(mind(), 8);
+        params["batch_size"] = json!(batch_size);
+        params["accumulate"] = json!(accumulate);
+        cell.run(name, params).metrics()
+    };
+    let (whole, split) = (run("whole", 4, 1), run("split", 1, 4));
+    for (whole, split) in whole.iter().zip(&split) {
+        assert!(whole.values.keys().eq(split.values.keys()));
+        for (name, value) in &whole.values {
+            let other = split.values[name];
+            assert!((value - other).abs() < 2e-3 * value.abs().max(0.1), "{name}: {value} and {other}");
+        }
+    }
+}
+
+#[test]
+fn an_interrupted_training_ends_in_the_same_weights() {
+    let cell = Cell::new();
+    for (name, objective) in [("uniform", json!({ "uniform": {} })), ("mind", mind())] {
+        let whole = cell.run(&format!("{name}-whole"), params(objective.clone(), 9));
+        let mut often = params(objective, 9);
+        often["checkpoint_every"] = json!(2);
+        for at in [3, 6, 8] {
+            let result = cell.try_run(&format!("{name}-{at}"), often.clone(), Some(at));
+            assert!(matches!(result, Err(StageError::Cancelled)));
+            let resumed = cell.run(&format!("{name}-{at}"), often.clone());
+            assert_eq!(resumed.lines, whole.lines, "{name} stopped at {at}");
+            assert!(resumed == whole, "{name} stopped at {at}: the weights differ");
+        }
+    }
+}
+
+#[test]
+fn equal_weights_are_uniform_and_the_order_is_shared() {
+    let cell = Cell::new();
+    let uniform = cell.run("uniform", params(json!({ "uniform": {} }), 4));
+    let flat = json!({ "beta": 0.0, "tau_student": 1e12, "lambda": 0.0, "assistant_accumulation": 100 });
+    let mind = cell.run("mind", params(json!({ "mind": flat }), 4));
+    assert_eq!(mind.weights, uniform.weights);
+    assert_ne!(uniform.weights, cell.base());
+}
+
+#[test]
+fn what_is_missing_is_said() {
+    let mut cell = Cell::new();
+    let named = json!({ "std-cot": { "perspective": "poetry" } });
+    let error = cell.try_run("out", params(named, 1), None).unwrap_err();
+    assert_eq!(error.to_string(), "there are no rationales from perspective `poetry`");
+    assert_eq!(error.help().unwrap(), "the rationales are from `planning`, `analogy`, `socratic`");
+    cell.inputs.remove("assistant");
+    let error = cell.try_run("out", params(json!({ "mind": {} }), 1), None).unwrap_err();
+    assert_eq!(error.to_string(), "objective `mind` needs port `assistant`");
+}
+
+#[test]
+fn ports_are_read_only_by_the_objectives_that_use_them() {
+    let reads = |objective: serde_json::Value| {
+        let params: StudentParams = serde_json::from_value(json!({ "objective": objective })).unwrap();
+        ["model", "rationales", "assistant"].map(|port| Student::reads(&params, port))
+    };
+    assert_eq!(reads(json!("undistilled")), [true, false, false]);
+    assert_eq!(reads(json!({ "uniform": {} })), [true, true, false]);
+    assert_eq!(reads(json!({ "mind": {} })), [true, true, true]);
+}
+
+#[test]
+fn wrong_values_are_found_before_anything_runs() {
+    let params: StudentParams = serde_json::from_value(json!({
+        "objective": { "mind": { "beta": 1.5, "refresh": 0 } }, "accumulate": 0, "warmup": 2.0,
+    }))
+    .unwrap();
+    let fields: Vec<String> = Student::check(&params).into_iter().map(|(field, _)| field).collect();
+    assert_eq!(fields, ["/objective/mind/beta", "/objective/mind/refresh", "/accumulate", "/warmup"]);
+    let unknown = json!({ "objective": { "mind": { "betta": 0.5 } } });
+    let error = serde_json::from_value::<StudentParams>(unknown).unwrap_err().to_string();
+    assert!(error.contains("unknown field `betta`"), "{error}");
+}

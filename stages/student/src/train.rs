@@ -1,0 +1,215 @@
+//! The one training loop.
+//!
+//! An epoch is a permutation of the questions drawn from the seed and the epoch's number, so every objective sees the
+//! same questions in the same order, and a resumed training needs to remember nothing but its step. The loss of a
+//! step is the mean over its questions, however they are split into batches.
+
+use std::{
+    fs::{self, File, OpenOptions},
+    io::Write,
+    path::PathBuf,
+};
+
+use burn::tensor::Tensor;
+use contract::{Context, StageError};
+use lm::{
+    LanguageModel,
+    batch::{Sequence, collate},
+    llama::Llama,
+    paths::Paths,
+    train::{Checkpoint, Schedule, TrainOptions, Trainer},
+};
+use rand::seq::SliceRandom;
+
+use crate::{
+    StudentParams,
+    log::StepLog,
+    objectives::{Answers, Forward, Objective, Pass},
+};
+
+const TRAINER: &str = "student";
+const LINES: &str = "metrics.jsonl";
+
+/// Trains a model and returns it with its log, one JSON line an optimizer step.
+pub(crate) fn train(
+    params: &StudentParams,
+    base: LanguageModel,
+    paths: &Paths,
+    mut objective: Box<dyn Objective>,
+    context: &Context,
+) -> Result<(LanguageModel, String), StageError> {
+    let LanguageModel { model, config, tokenizer } = base;
+    let questions: Vec<usize> =
+        (0..paths.questions.len()).filter(|question| objective.learns_from(*question)).collect();
+    if questions.is_empty() {
+        return Err(StageError::failed("no question has a rationale this objective can learn from"));
+    }
+    if questions.len() < paths.questions.len() {
+        let left_out = paths.questions.len() - questions.len();
+        context.note(format!("{left_out} questions have no rationale this objective can learn from"));
+    }
+    let steps_per_epoch = questions.len().div_ceil(params.batch_size * params.accumulate);
+    let steps = params.steps.unwrap_or(params.epochs * steps_per_epoch);
+    let options = TrainOptions {
+        weight_decay: params.weight_decay,
+        max_gradient_norm: params.clip,
+        ..TrainOptions::new(params.learning_rate, Schedule::Cosine { steps, warmup: params.warmup })
+    };
+    let mut trainer = Trainer::new(model, options);
+    let mut lines = Lines::open(context, 0)?;
+    if let Some(checkpoint) = Checkpoint::load(context.scratch())? {
+        checkpoint.restore(TRAINER, &mut trainer)?;
+        objective.restore(&checkpoint, checkpoint.extra()?)?;
+        lines = Lines::open(context, trainer.steps())?;
+        context.note(format!("going on from step {}", trainer.steps()));
+    }
+
+    let mut saved = trainer.steps();
+    let mut order = (usize::MAX, Vec::new());
+    let report_every = (steps / 100).max(1);
+    while trainer.steps() < steps {
+        let step = trainer.steps();
+        let interrupted = context.check_cancelled();
+        let due = step - saved >= params.checkpoint_every;
+        if (due || interrupted.is_err()) && step > saved && objective.at_rest() {
+            save(&trainer, objective.as_ref(), context)?;
+            saved = step;
+        }
+        interrupted?;
+        context.progress(step, steps, "steps");
+
+        let (epoch, place) = (step / steps_per_epoch, step % steps_per_epoch);
+        if order.0 != epoch {
+            order = (epoch, questions.clone());
+            order.1.shuffle(&mut context.rng(&format!("student/order/{epoch}")));
+        }
+        let in_step = order
+            .1
+            .chunks(params.batch_size * params.accumulate)
+            .nth(place)
+            .expect("an epoch has as many chunks as steps");
+        let mut log = StepLog::default();
+        for batch in in_step.chunks(params.batch_size) {
+            let passes = objective.plan(batch, step)?;
+            let answers = objective.needs_answers();
+            let forward =
+                forward(&trainer, paths, tokenizer.pad(), batch, &passes, answers, in_step.len(), &mut log)?;
+            let loss = objective.loss(&forward, &mut log);
+            trainer.accumulate(loss.div_scalar(in_step.len() as f64));
+        }
+        let taken = trainer.step();
+        objective.stepped();
+        log.total("learning_rate", taken.learning_rate);
+        log.total("gradient_norm", taken.gradient_norm);
+        let metric = log.finish(taken.step);
+        if step.is_multiple_of(report_every)
+            && let Some(loss) = metric.values.get("loss")
+        {
+            context.metric("loss", taken.step, *loss);
+        }
+        lines.add(&metric)?;
+    }
+    context.progress(steps, steps, "steps");
+    let model = LanguageModel { model: trainer.into_model(), config, tokenizer };
+    Ok((model, lines.text))
+}
+
+/// Runs the model over the paths of some questions.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one private call; a struct would only name the same things twice"
+)]
+fn forward(
+    trainer: &Trainer<Llama>,
+    paths: &Paths,
+    pad: u32,
+    questions: &[usize],
+    passes: &[Vec<Pass>],
+    answers: bool,
+    questions_in_step: usize,
+    log: &mut StepLog,
+) -> Result<Forward, StageError> {
+    let count = paths.perspectives.len();
+    let chosen = |wanted: Pass| {
+        let mut rows: Vec<(usize, usize)> = Vec::new();
+        let mut sequences: Vec<&Sequence> = Vec::new();
+        for (slot, (question, passes)) in questions.iter().zip(passes).enumerate() {
+            for (path, pass) in passes.iter().enumerate() {
+                if let (true, Some(sequence)) = (*pass == wanted, &paths.questions[*question].paths[path]) {
+                    rows.push((slot, path));
+                    sequences.push(sequence);
+                }
+            }
+        }
+        (rows, sequences)
+    };
+    let device = trainer.model.device();
+    let mut values = vec![vec![None; count]; questions.len()];
+    let mut note = |rows: &[(usize, usize)], losses: &Tensor<1>| {
+        let losses: Vec<f32> = losses.clone().try_into_vec_as().map_err(StageError::failed)?;
+        for ((slot, path), loss) in rows.iter().zip(losses) {
+            values[*slot][*path] = Some(f64::from(loss));
+            log.mean(format!("l_real/{}", paths.perspectives[*path]), f64::from(loss));
+        }
+        Ok::<(), StageError>(())
+    };
+
+    let (observed, sequences) = chosen(Pass::Observe);
+    if !sequences.is_empty() {
+        let model = trainer.valid();
+        let batch = collate(&sequences, pad, &device);
+        let hidden = batch.hidden(&model);
+        note(&observed, &batch.token_losses(&model, hidden))?;
+    }
+
+    let (rows, sequences) = chosen(Pass::Learn);
+    let batch = collate(&sequences, pad, &device);
+    let hidden = batch.hidden(&trainer.model);
+    let losses = batch.token_losses(&trainer.model, hidden.clone());
+    note(&rows, &losses)?;
+    let answers = answers.then(|| Answers {
+        log_probs: batch.answer_log_probs(&trainer.model, hidden),
+        spans: batch.answer_rows.clone(),
+    });
+    log.total("paths", rows.len() as f64);
+    log.total("tokens", batch.target_counts.iter().sum::<usize>() as f64);
+    Ok(Forward { questions_in_step, values, rows, losses, answers })
+}
+
+fn save(trainer: &Trainer<Llama>, objective: &dyn Objective, context: &Context) -> Result<(), StageError> {
+    let mut checkpoint = Checkpoint::new(&objective.state());
+    checkpoint.add(TRAINER, trainer);
+    objective.add_to(&mut checkpoint);
+    Ok(checkpoint.save(context.scratch())?)
+}
+
+/// The log, kept beside the checkpoint as text: numbers read back could be written with another last digit.
+struct Lines {
+    text: String,
+    path: PathBuf,
+    file: File,
+}
+
+impl Lines {
+    /// Goes on after so many lines.
+    fn open(context: &Context, count: usize) -> Result<Self, StageError> {
+        let path = context.scratch().join(LINES);
+        let written = if count == 0 { String::new() } else { read(&path)? };
+        let text: String = written.split_inclusive('\n').take(count).collect();
+        fs::write(&path, &text).map_err(StageError::io(&path))?;
+        let file = OpenOptions::new().append(true).open(&path).map_err(StageError::io(&path))?;
+        Ok(Self { text, path, file })
+    }
+
+    fn add(&mut self, metric: &contract::records::Metric) -> Result<(), StageError> {
+        let mut line = serde_json::to_string(metric).expect("plain data serializes");
+        line.push('\n');
+        self.file.write_all(line.as_bytes()).map_err(StageError::io(&self.path))?;
+        self.text.push_str(&line);
+        Ok(())
+    }
+}
+
+fn read(path: &std::path::Path) -> Result<String, StageError> {
+    fs::read_to_string(path).map_err(StageError::io(path))
+}
