@@ -47,7 +47,10 @@ impl Stage for Text {
 
     fn check(params: &TextParams) -> Vec<(String, String)> {
         if params.text == "panic" {
-            return vec![("/text".to_owned(), "`panic` is not a text; `panic!` is one that fails".to_owned())];
+            return vec![(
+                "/text".to_owned(),
+                "`panic` is not a text; `panic!` is one that fails".to_owned(),
+            )];
         }
         Vec::new()
     }

@@ -107,7 +107,11 @@ fn drive() -> std::io::Result<()> {
         println!("{cells} cells, plan of all:      {:7.1} ms, {:5.1} MiB", seconds(&plans), memory(&plans));
         if cells == 1_000 {
             println!("{cells} cells, first run:        {:7.2} ms a cell", median(firsts));
-            println!("{cells} cells, nothing to do:    {:7.1} ms, {:5.1} MiB", seconds(&nothings), memory(&nothings));
+            println!(
+                "{cells} cells, nothing to do:    {:7.1} ms, {:5.1} MiB",
+                seconds(&nothings),
+                memory(&nothings)
+            );
         }
     }
     Ok(())

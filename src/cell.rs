@@ -103,8 +103,7 @@ pub fn execute(
         Err(payload) => Err(CellError::Panic { kind: kind.name(), message: message(payload.as_ref()) }),
     };
     let seconds = started.elapsed().as_secs_f64();
-    let committed =
-        result.and_then(|()| Ok(store.commit(&fingerprint, record, &dirs, run, seconds)?));
+    let committed = result.and_then(|()| Ok(store.commit(&fingerprint, record, &dirs, run, seconds)?));
     if committed.is_err() {
         store.clean(&dirs);
     }

@@ -280,7 +280,14 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
     match arguments.command {
         Command::Run { recipe, targets, jobs, fail_fast, quiet } => {
             let graph = load(kinds, &recipe)?;
-            work::run(kinds, &graph, &store()?, &recipe.recipe, &targets, work::Settings { jobs, fail_fast, quiet })
+            work::run(
+                kinds,
+                &graph,
+                &store()?,
+                &recipe.recipe,
+                &targets,
+                work::Settings { jobs, fail_fast, quiet },
+            )
         }
         Command::Plan { recipe, targets, all, json } => {
             work::plan(&load(kinds, &recipe)?, &store()?, &targets, all, json)
@@ -319,8 +326,8 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
 }
 
 fn load(kinds: &Kinds, arguments: &RecipeArguments) -> Result<Graph, CliError> {
-    let recipe = Recipe::load(&arguments.recipe, &arguments.sets).map_err(CliError::Recipe)?;
-    Graph::build(recipe, kinds, arguments.backend.as_deref()).map_err(CliError::Recipe)
+    let (recipe, mistakes) = Recipe::read(&arguments.recipe, &arguments.sets).map_err(CliError::Recipe)?;
+    Graph::build(recipe, mistakes, kinds, arguments.backend.as_deref()).map_err(CliError::Recipe)
 }
 
 fn check(kinds: &Kinds, recipes: Vec<PathBuf>, sets: &[String]) -> Result<u8, CliError> {
@@ -355,7 +362,10 @@ fn backends(kinds: &Kinds, test: bool) -> u8 {
                 Err(problem) => format!("fails its test: {problem}"),
             },
         };
-        text.push_str(&format!("{name:6} {} {state}\n", if report.built { "built in " } else { "not built" }));
+        text.push_str(&format!(
+            "{name:6} {} {state}\n",
+            if report.built { "built in " } else { "not built" }
+        ));
     }
     print(&text);
     exit::DONE

@@ -203,6 +203,7 @@ fn differences(path: &str, old: &Value, new: &Value, changes: &mut Vec<Change>) 
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use serde_json::json;
 

@@ -12,21 +12,20 @@ use std::{
 };
 
 use contract::{Arity, Kind, Port, PortFlow, Resources};
-use petgraph::{
-    algo::tarjan_scc,
-    graph::{DiGraph, NodeIndex},
-};
+use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
 use crate::{
     kinds::Kinds,
     recipe::{
-        AxisValue, Diagnostic, Diagnostics, Node, Recipe, ResourcesDecl, Scope, Selector, Span,
-        Spanned, interpolate, schema, suggest,
+        AxisValue, Diagnostic, Diagnostics, Node, Recipe, ResourcesDecl, Scope, Selector, Span, Spanned,
+        interpolate, schema, suggest,
     },
 };
 
 mod matrix;
+mod order;
+mod ports;
 
 /// The name of a cell: `student[method=mind,seed=1]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -127,6 +126,10 @@ struct Draft<'r> {
     resources: Option<&'r ResourcesDecl>,
     retries: u32,
     table: bool,
+    /// Something is wrong with it that has been said; what follows from that is not worth saying.
+    spoiled: bool,
+    /// Input ports whose `needs` could not be joined.
+    unjoined: Vec<&'static str>,
 }
 
 #[derive(Clone)]
@@ -138,13 +141,17 @@ struct DraftNeed {
 }
 
 impl Graph {
-    /// Settles the meaning of a recipe, or says everything that is wrong with it.
-    pub fn build(recipe: Recipe, kinds: &Kinds, backend: Option<&str>) -> Result<Self, Diagnostics> {
-        let mut mistakes = Vec::new();
+    /// Settles the meaning of a recipe, or says everything that is wrong with it, `mistakes` of its shape included.
+    pub fn build(
+        recipe: Recipe,
+        mut mistakes: Vec<Diagnostic>,
+        kinds: &Kinds,
+        backend: Option<&str>,
+    ) -> Result<Self, Diagnostics> {
         let backend = resolve_backend(&recipe, kinds, backend, &mut mistakes);
         let mut drafts = drafts(&recipe, kinds, &mut mistakes);
-        join(&recipe, &mut drafts, &mut mistakes);
-        let order = order(&drafts, &mut mistakes);
+        ports::join(&recipe, &mut drafts, &mut mistakes);
+        let order = order::order(&mut drafts, &mut mistakes);
         let mut graph = Self {
             recipe: recipe.name.clone(),
             backend,
@@ -153,10 +160,8 @@ impl Graph {
             cells: Vec::new(),
             by_name: HashMap::new(),
         };
-        if let Some(order) = order {
-            graph.expand(&recipe, &drafts, &order, &mut mistakes);
-            graph.refuse_leaks(&drafts, &mut mistakes);
-        }
+        graph.expand(&recipe, &mut drafts, &order, kinds, &mut mistakes);
+        graph.refuse_leaks(&drafts, &mut mistakes);
         if mistakes.is_empty() { Ok(graph) } else { Err(Diagnostics::new(mistakes, recipe.sources)) }
     }
 
@@ -221,59 +226,54 @@ impl Graph {
     }
 
     /// Expands every stage's matrix and joins the cells.
-    fn expand(&mut self, recipe: &Recipe, drafts: &[Draft<'_>], order: &[usize], mistakes: &mut Vec<Diagnostic>) {
-        for draft in drafts {
-            let Some(kind) = draft.kind else { continue };
+    fn expand(
+        &mut self,
+        recipe: &Recipe,
+        drafts: &mut [Draft<'_>],
+        order: &[usize],
+        kinds: &Kinds,
+        mistakes: &mut Vec<Diagnostic>,
+    ) {
+        for draft in drafts.iter() {
             self.stages.push(StageNode {
                 name: draft.name.clone(),
-                kind,
+                // An unknown kind has been said, so no graph comes of this; a stand-in keeps the indices right.
+                kind: draft.kind.unwrap_or(kinds.table),
                 axes: draft.axes.iter().map(|axis| axis.value.clone()).collect(),
                 cells: Vec::new(),
                 table: draft.table,
-                needs: draft.needs.iter().map(|need| (need.stage, need.output.name, need.port.name)).collect(),
+                needs: draft
+                    .needs
+                    .iter()
+                    .map(|need| (need.stage, need.output.name, need.port.name))
+                    .collect(),
             });
         }
-        if self.stages.len() != drafts.len() {
-            return; // A kind was unknown, and that has been said.
-        }
         for &stage in order {
-            let draft = &drafts[stage];
-            let Some(kind) = draft.kind else { continue };
+            let Some(kind) = drafts[stage].kind else { continue };
+            let before = mistakes.len();
             let schema = kind.schema();
-            let combinations = matrix::combinations(recipe, draft, mistakes);
-            let mut seen_without_axes = None;
-            for axes in combinations {
-                // Params that name no axis are the same in every cell: check them once.
-                let scope: Vec<(&str, &AxisValue)> = axes.iter().map(|(axis, value)| (*axis, *value)).collect();
-                let found = mistakes.len();
-                let Some(with) = interpolate(draft.with, &Scope { recipe, axes: &scope }, mistakes) else {
-                    continue;
-                };
-                let checked = match &seen_without_axes {
-                    Some((same, checked)) if *same == with => Some(Clone::clone(checked)),
-                    Some(_) | None => {
-                        let checked = check_params(kind, &with, &schema, recipe, &draft.what, mistakes);
-                        if let Some(checked) = &checked {
-                            seen_without_axes = Some((with.clone(), checked.clone()));
-                        }
-                        checked
-                    }
-                };
-                let Some((params, files)) = checked else {
-                    if mistakes.len() == found {
-                        debug_assert!(false, "params were refused without a reason");
-                    }
-                    continue;
-                };
-                self.add_cell(draft, stage, kind, &axes, params, files, mistakes);
+            // Params that name no axis are the same in every cell: check them once.
+            let mut last: Option<(Node, Option<CheckedParams>)> = None;
+            for axes in matrix::combinations(recipe, &drafts[stage], mistakes) {
+                let scope = Scope { recipe, axes: &axes };
+                let Some(with) = interpolate(drafts[stage].with, &scope, mistakes) else { continue };
+                if last.as_ref().is_none_or(|(same, _)| *same != with) {
+                    let checked = check_params(kind, &with, &schema, recipe, &drafts[stage].what, mistakes);
+                    last = Some((with, checked));
+                }
+                if let Some((_, Some((params, files)))) = &last {
+                    self.add_cell(drafts, stage, kind, &axes, params.clone(), files.clone(), mistakes);
+                }
             }
+            drafts[stage].spoiled |= mistakes.len() > before;
         }
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a cell, each made by another step")]
     fn add_cell(
         &mut self,
-        draft: &Draft<'_>,
+        drafts: &[Draft<'_>],
         stage: usize,
         kind: &'static dyn Kind,
         axes: &[(&str, &AxisValue)],
@@ -281,6 +281,7 @@ impl Graph {
         files: Vec<(String, PathBuf)>,
         mistakes: &mut Vec<Diagnostic>,
     ) {
+        let draft = &drafts[stage];
         let axes: Vec<(String, String)> =
             axes.iter().map(|(axis, value)| ((*axis).to_owned(), value.name.clone())).collect();
         let mut resources = kind.resources(&params);
@@ -311,15 +312,21 @@ impl Graph {
             if !kind.reads(&cell.params, port.name) {
                 continue;
             }
-            let needs: Vec<&DraftNeed> = draft.needs.iter().filter(|need| need.port.name == port.name).collect();
+            let needs: Vec<&DraftNeed> =
+                draft.needs.iter().filter(|need| need.port.name == port.name).collect();
             if needs.is_empty() {
-                if port.arity != Arity::Optional {
-                    mistakes.push(missing_port(draft, *port, &self.stages));
+                if port.arity != Arity::Optional && !draft.unjoined.contains(&port.name) {
+                    mistakes.push(ports::missing(draft, *port, &self.stages));
                 }
                 continue;
             }
+            // Where several stages meet on a port, their names tell them apart.
+            let several = needs.iter().any(|need| need.stage != needs[0].stage);
             let mut sources: Vec<Source> =
-                needs.iter().flat_map(|need| self.matching(need, &cell.axes)).collect();
+                needs.iter().flat_map(|need| self.matching(need, &cell.axes, several)).collect();
+            if needs.iter().any(|need| drafts[need.stage].spoiled) {
+                continue;
+            }
             if port.arity != Arity::Many && sources.len() != 1 {
                 mistakes.push(self.wrong_count(&cell, needs[0], sources.len()));
                 continue;
@@ -338,14 +345,20 @@ impl Graph {
     }
 
     /// The producer's cells that agree with the consumer on every axis they share.
-    fn matching(&self, need: &DraftNeed, axes: &[(String, String)]) -> Vec<Source> {
+    fn matching(&self, need: &DraftNeed, axes: &[(String, String)], several: bool) -> Vec<Source> {
         let producer = &self.stages[need.stage];
         let shared: Vec<&(String, String)> =
             axes.iter().filter(|(axis, _)| producer.axes.contains(axis)).collect();
         let free = producer.axes.len() - shared.len();
         let source = |cell: usize| {
-            let labels = self.cells[cell].axes.iter().filter(|(axis, _)| !axes.iter().any(|own| own.0 == *axis));
-            let labels = if need.port.arity == Arity::Many { labels.cloned().collect() } else { BTreeMap::new() };
+            let mut labels = BTreeMap::new();
+            if need.port.arity == Arity::Many {
+                let own = |axis: &str| axes.iter().any(|(name, _)| name == axis);
+                labels.extend(self.cells[cell].axes.iter().filter(|(axis, _)| !own(axis)).cloned());
+                if several {
+                    labels.insert("stage".to_owned(), producer.name.clone());
+                }
+            }
             Source { cell, port: need.output.name, labels }
         };
         if free == 0 {
@@ -369,8 +382,11 @@ impl Graph {
         let stage = &self.stages[cell.stage].name;
         if found == 0 {
             let name = &cell.name;
-            return Diagnostic::at(need.span, format!("`{name}` needs a cell of `{}` that is excluded", producer.name))
-                .help(format!("exclude the same combination from the matrix of `{stage}`"));
+            return Diagnostic::at(
+                need.span,
+                format!("`{name}` needs a cell of `{}` that is excluded", producer.name),
+            )
+            .help(format!("exclude the same combination from the matrix of `{stage}`"));
         }
         let axes: Vec<String> = missing.iter().map(|axis| format!("`{axis}`")).collect();
         Diagnostic::at(
@@ -398,7 +414,8 @@ impl Graph {
                         PortFlow::Carries => origin[index] = Some(from),
                         PortFlow::Measures => {}
                         PortFlow::Trains => {
-                            let need = drafts[cell.stage].needs.iter().find(|need| need.port.name == port.name);
+                            let need =
+                                drafts[cell.stage].needs.iter().find(|need| need.port.name == port.name);
                             if said.insert((cell.stage, port.name)) {
                                 let span = need.map_or(drafts[cell.stage].span, |need| need.span);
                                 mistakes.push(leak(&self.cells[from].name, cell, port, span));
@@ -412,7 +429,8 @@ impl Graph {
 }
 
 fn leak(from: &CellName, cell: &Cell, port: &Port, span: Span) -> Diagnostic {
-    let message = format!("held-out questions of `{from}` reach `{}` of `{}`, which trains", port.name, cell.name);
+    let message =
+        format!("held-out questions of `{from}` reach `{}` of `{}`, which trains", port.name, cell.name);
     Diagnostic::at(span, message)
         .help("a number measured on questions the student has seen is worth nothing: use another split here")
 }
@@ -450,7 +468,9 @@ impl TargetError {
     /// The remedy.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::UnknownStage { suggestion, .. } => suggestion.as_ref().map(|name| format!("did you mean `{name}`?")),
+            Self::UnknownStage { suggestion, .. } => {
+                suggestion.as_ref().map(|name| format!("did you mean `{name}`?"))
+            }
             Self::NoCell { example, .. } => example.as_ref().map(|name| format!("a cell of it is `{name}`")),
         }
     }
@@ -513,6 +533,8 @@ fn drafts<'r>(recipe: &'r Recipe, kinds: &Kinds, mistakes: &mut Vec<Diagnostic>)
             resources: Some(&stage.resources),
             retries: stage.retries,
             table: false,
+            spoiled: kind.is_none(),
+            unjoined: Vec::new(),
         });
     }
     for table in &recipe.tables {
@@ -529,6 +551,8 @@ fn drafts<'r>(recipe: &'r Recipe, kinds: &Kinds, mistakes: &mut Vec<Diagnostic>)
             resources: None,
             retries: 0,
             table: true,
+            spoiled: false,
+            unjoined: Vec::new(),
         });
     }
     drafts
@@ -543,176 +567,11 @@ fn unknown_axis(recipe: &Recipe, axis: &Spanned<String>, where_: &str) -> Diagno
     mistake.suggest(&axis.value, names)
 }
 
-/// Joins `needs` to ports by name and type.
-fn join(recipe: &Recipe, drafts: &mut [Draft<'_>], mistakes: &mut Vec<Diagnostic>) {
-    let known: Vec<(String, Option<&'static dyn Kind>, bool)> =
-        drafts.iter().map(|draft| (draft.name.clone(), draft.kind, draft.table)).collect();
-    for (index, stage) in recipe.stages.iter().enumerate() {
-        let Some(kind) = drafts[index].kind else { continue };
-        for need in &stage.needs {
-            let Some(port) = kind.inputs().iter().find(|port| port.name == need.port.value) else {
-                let names = kind.inputs().iter().map(|port| port.name);
-                let message = format!("kind `{}` has no input port `{}`", kind.name(), need.port.value);
-                mistakes.push(Diagnostic::at(need.port.span, message).suggest(&need.port.value, names));
-                continue;
-            };
-            for from in &need.from {
-                drafts[index].needs.extend(resolve_need(*port, from, &known, mistakes));
-            }
-        }
-    }
-    let first_table = recipe.stages.len();
-    for (offset, table) in recipe.tables.iter().enumerate() {
-        let draft = &mut drafts[first_table + offset];
-        let Some(port) = draft.kind.and_then(|kind| kind.inputs().first()) else { continue };
-        match &table.from {
-            Some(from) => {
-                for from in from {
-                    draft.needs.extend(resolve_need(*port, from, &known, mistakes));
-                }
-            }
-            None => {
-                for (stage, (_, kind, _)) in known.iter().enumerate() {
-                    let outputs = kind.map_or(&[][..], |kind| kind.outputs());
-                    for output in outputs.iter().filter(|output| output.artifact == port.artifact) {
-                        draft.needs.push(DraftNeed { port: *port, span: draft.span, stage, output: *output });
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn resolve_need(
-    port: Port,
-    from: &Spanned<String>,
-    known: &[(String, Option<&'static dyn Kind>, bool)],
-    mistakes: &mut Vec<Diagnostic>,
-) -> Option<DraftNeed> {
-    let (stage_name, output_name) = match from.value.split_once('.') {
-        Some((stage, output)) => (stage, Some(output)),
-        None => (from.value.as_str(), None),
-    };
-    let Some(stage) = known.iter().position(|(name, _, _)| name == stage_name) else {
-        let names = known.iter().filter(|(_, _, table)| !table).map(|(name, _, _)| name.as_str());
-        let message = format!("no stage is called `{stage_name}`");
-        mistakes.push(Diagnostic::at(from.span, message).suggest(stage_name, names));
-        return None;
-    };
-    let kind = known[stage].1?;
-    let of_type: Vec<&Port> = kind.outputs().iter().filter(|output| output.artifact == port.artifact).collect();
-    let wanted = port.artifact.name();
-    let output = match (output_name, of_type.as_slice()) {
-        (Some(name), _) => match kind.outputs().iter().find(|output| output.name == name) {
-            Some(output) if output.artifact == port.artifact => output,
-            Some(output) => {
-                let message = format!(
-                    "port `{}` takes `{wanted}`, and `{stage_name}.{name}` is `{}`",
-                    port.name,
-                    output.artifact.name()
-                );
-                mistakes.push(Diagnostic::at(from.span, message));
-                return None;
-            }
-            None => {
-                let names = kind.outputs().iter().map(|output| output.name);
-                let message = format!("stage `{stage_name}` has no output port `{name}`");
-                mistakes.push(Diagnostic::at(from.span, message).suggest(name, names));
-                return None;
-            }
-        },
-        (None, [only]) => *only,
-        (None, []) => {
-            let types: Vec<String> =
-                kind.outputs().iter().map(|output| format!("`{}`", output.artifact.name())).collect();
-            let message = format!(
-                "port `{}` takes `{wanted}`, and stage `{stage_name}` makes {}",
-                port.name,
-                if types.is_empty() { "nothing".to_owned() } else { types.join(" and ") }
-            );
-            mistakes.push(Diagnostic::at(from.span, message));
-            return None;
-        }
-        (None, several) => {
-            let names: Vec<String> =
-                several.iter().map(|output| format!("`{stage_name}.{}`", output.name)).collect();
-            let message = format!("stage `{stage_name}` has several outputs of type `{wanted}`");
-            mistakes.push(Diagnostic::at(from.span, message).help(format!("name one: {}", names.join(", "))));
-            return None;
-        }
-    };
-    Some(DraftNeed { port, span: from.span, stage, output: *output })
-}
-
-fn missing_port(draft: &Draft<'_>, port: Port, stages: &[StageNode]) -> Diagnostic {
-    let message = format!("{} needs port `{}`, which nothing provides", named(draft), port.name);
-    let offers: Vec<String> = stages
-        .iter()
-        .filter(|stage| stage.name != draft.name)
-        .flat_map(|stage| stage.kind.outputs().iter().map(move |output| (stage, output)))
-        .filter(|(_, output)| output.artifact == port.artifact)
-        .map(|(stage, output)| format!("`{}.{}`", stage.name, output.name))
-        .collect();
-    let mistake = Diagnostic::at(draft.span, message);
-    if offers.is_empty() {
-        mistake.help(format!("no stage makes `{}` yet", port.artifact.name()))
-    } else {
-        mistake.help(format!("add it to `needs`; of this type: {}", offers.join(", ")))
-    }
-}
-
 fn named(draft: &Draft<'_>) -> String {
     match draft.name.strip_prefix("tables.") {
         Some(table) => format!("table `{table}`"),
         None => format!("stage `{}`", draft.name),
     }
-}
-
-/// Stage indices, producers first; a cycle is shown as a path.
-fn order(drafts: &[Draft<'_>], mistakes: &mut Vec<Diagnostic>) -> Option<Vec<usize>> {
-    let mut graph: DiGraph<usize, ()> = DiGraph::new();
-    let nodes: Vec<NodeIndex> = (0..drafts.len()).map(|stage| graph.add_node(stage)).collect();
-    for (stage, draft) in drafts.iter().enumerate() {
-        for need in &draft.needs {
-            graph.add_edge(nodes[need.stage], nodes[stage], ());
-        }
-    }
-    // Components come in reverse topological order.
-    let mut components = tarjan_scc(&graph);
-    components.reverse();
-    let mut order = Vec::new();
-    let mut sound = true;
-    for component in &components {
-        let stages: Vec<usize> = component.iter().map(|node| graph[*node]).collect();
-        let cyclic = stages.len() > 1 || drafts[stages[0]].needs.iter().any(|need| need.stage == stages[0]);
-        if cyclic {
-            mistakes.push(cycle(drafts, &stages));
-            sound = false;
-        }
-        order.extend(stages);
-    }
-    sound.then_some(order)
-}
-
-/// Walks `needs` inside a component until a stage comes up again.
-fn cycle(drafts: &[Draft<'_>], component: &[usize]) -> Diagnostic {
-    let first = *component.iter().min().expect("a component has a stage");
-    let mut path = vec![first];
-    let again = loop {
-        let here = path[path.len() - 1];
-        let inside = |need: &&DraftNeed| component.contains(&need.stage);
-        let next = drafts[here].needs.iter().find(inside).expect("every stage of a cycle needs another of it").stage;
-        if let Some(start) = path.iter().position(|stage| *stage == next) {
-            break start;
-        }
-        path.push(next);
-    };
-    let round = &path[again..];
-    let names: Vec<&str> =
-        round.iter().chain([&round[0]]).map(|stage| drafts[*stage].name.as_str()).collect();
-    let need = drafts[round[0]].needs.iter().find(|need| component.contains(&need.stage));
-    let span = need.map_or(drafts[round[0]].span, |need| need.span);
-    Diagnostic::at(span, format!("stages need one another in a circle: {}", names.join(" -> ")))
 }
 
 type CheckedParams = (Value, Vec<(String, PathBuf)>);
@@ -731,8 +590,7 @@ fn check_params(
         if !file.path.exists() {
             let message = format!("`{}` does not exist", file.path.display());
             mistakes.push(
-                Diagnostic::at(file.span, message)
-                    .help("paths are relative to the file they are written in"),
+                Diagnostic::at(file.span, message).help("paths are relative to the file they are written in"),
             );
             sound = false;
         }
@@ -752,7 +610,9 @@ fn check_params(
         Err(problems) => {
             for (pointer, problem) in problems {
                 let span = schema::locate(with, &pointer);
-                mistakes.push(Diagnostic::at(span, format!("{what}: {problem}")));
+                let field = pointer.trim_start_matches('/').replace('/', ".");
+                let place = if field.is_empty() { what.to_owned() } else { format!("`{field}` in {what}") };
+                mistakes.push(Diagnostic::at(span, format!("{place}: {problem}")));
             }
             None
         }

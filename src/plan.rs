@@ -52,7 +52,9 @@ impl fmt::Display for Reason {
                 }
             }
             Self::ResultGone => formatter.write_str("its result is not in the store any more"),
-            Self::EarlierGone => formatter.write_str("changed; its earlier record is not in the store any more"),
+            Self::EarlierGone => {
+                formatter.write_str("changed; its earlier record is not in the store any more")
+            }
         }
     }
 }

@@ -46,8 +46,8 @@
 //!   pools: {api: 4}
 //! ```
 //!
-//! - `include`: mappings merge key by key, everything else is replaced. Paths start from the file they are
-//!   written in.
+//! - `include`: mappings merge key by key, everything else is replaced; so `objective: mind` replaces an included
+//!   `objective: {std-cot: ..}`, and `objective: {mind: ..}` does not. Paths start from the file they are written in.
 //! - `--set a.b=VALUE`: VALUE is YAML; a number in the path is an index; the parent must exist.
 //! - `${name}` alone keeps the type of what it names; inside a text it becomes text; `$${` is a plain `${`.
 //! - Anchors and aliases work; merge keys, tags other than `!!str` and several documents do not.

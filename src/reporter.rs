@@ -39,9 +39,9 @@ impl Reporter {
         let terminal = std::io::stderr().is_terminal() && !quiet;
         let target = if terminal { ProgressDrawTarget::stderr() } else { ProgressDrawTarget::hidden() };
         let bars = MultiProgress::with_draw_target(target);
-        let total = bars.add(ProgressBar::new(cells as u64).with_style(style(
-            "{bar:24} {pos}/{len} cells, {elapsed} gone",
-        )));
+        let total = bars.add(
+            ProgressBar::new(cells as u64).with_style(style("{bar:24} {pos}/{len} cells, {elapsed} gone")),
+        );
         Self { bars, total, cells: BTreeMap::new(), terminal, quiet, failures: Vec::new() }
     }
 

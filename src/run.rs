@@ -6,7 +6,7 @@
 //! interruption nothing starts, and running cells stop at a point they can resume from.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -163,10 +163,9 @@ pub fn run<'a>(
     cancelled: &'a AtomicBool,
     listeners: &'a mut [&'a mut dyn Listener],
 ) -> Result<Outcome, StoreError> {
-    let wanted: BTreeSet<usize> = plan.decisions.keys().copied().collect();
     let mut downstream = vec![Vec::new(); graph.cells.len()];
     let mut pending = BTreeMap::new();
-    for &cell in &wanted {
+    for &cell in plan.decisions.keys() {
         let upstream = graph.cells[cell].upstream();
         pending.insert(cell, upstream.len());
         for from in upstream {
@@ -192,10 +191,10 @@ pub fn run<'a>(
     };
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
-        for cell in wanted {
-            if state.pending.get(&cell) == Some(&0) {
-                state.arrive(cell)?;
-            }
+        let first: Vec<usize> =
+            state.pending.iter().filter(|(_, pending)| **pending == 0).map(|(cell, _)| *cell).collect();
+        for cell in first {
+            state.arrive(cell)?;
         }
         loop {
             let stopping = cancelled.load(Ordering::Relaxed)
@@ -325,13 +324,18 @@ impl Loop<'_> {
         let running = || self.running.iter().map(|(cell, running)| (&cells[*cell], running));
         let free = self.options.threads.saturating_sub(running().map(|(_, running)| running.threads).sum());
         let share = (free / self.ready.len().max(1)).max(1);
-        let threads = share.clamp(wanted.cpu.least, wanted.cpu.most.unwrap_or(usize::MAX).max(wanted.cpu.least));
+        let threads =
+            share.clamp(wanted.cpu.least, wanted.cpu.most.unwrap_or(usize::MAX).max(wanted.cpu.least));
         if self.running.is_empty() {
             return Some(threads.min(self.options.threads.max(1))); // Something always runs, however large.
         }
         let memory: u64 = running().map(|(cell, _)| cell.resources.memory).sum();
         let on_devices = |cell: &crate::graph::Cell| {
-            if self.graph.backend.name == contract::Backend::default().name { 0 } else { cell.resources.devices }
+            if self.graph.backend.name == contract::Backend::default().name {
+                0
+            } else {
+                cell.resources.devices
+            }
         };
         let devices: usize = running().map(|(cell, _)| on_devices(cell)).sum();
         let pools_fit = cells[cell].pools.iter().all(|(pool, slots)| {
@@ -396,7 +400,8 @@ impl Loop<'_> {
                 self.tell(cell, &CellEvent::Retrying { error: &error, left });
                 let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store)?;
                 let fingerprint = running.fingerprint;
-                self.ready.insert(cell, Ready { record, fingerprint, attempts_left: left, said_waiting: false });
+                self.ready
+                    .insert(cell, Ready { record, fingerprint, attempts_left: left, said_waiting: false });
             }
             Err(error) => {
                 self.tell(cell, &CellEvent::Failed { error: &error });

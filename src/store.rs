@@ -128,11 +128,8 @@ impl Store {
             fs::write(&ignore, "*\n").map_err(io_error("write", &ignore))?;
         }
         let path = root.join("use.lock");
-        let lock = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .map_err(io_error("open", &path))?;
+        let lock =
+            OpenOptions::new().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
         let operation = match usage {
             Use::Shared => FlockOperation::NonBlockingLockShared,
             Use::Exclusive => FlockOperation::NonBlockingLockExclusive,
@@ -172,11 +169,8 @@ impl Store {
     pub fn try_lock(&self, fingerprint: &Fingerprint) -> Result<Option<CellLock>, StoreError> {
         let path = self.root.join("locks").join(fingerprint.0.as_str());
         loop {
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&path)
-                .map_err(io_error("open", &path))?;
+            let file =
+                OpenOptions::new().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
             match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
                 Ok(()) => {}
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -191,7 +185,11 @@ impl Store {
     }
 
     /// Fresh output folders and the kept scratch folder of a cell about to run.
-    pub fn prepare(&self, fingerprint: &Fingerprint, ports: &[contract::Port]) -> Result<CellDirs, StoreError> {
+    pub fn prepare(
+        &self,
+        fingerprint: &Fingerprint,
+        ports: &[contract::Port],
+    ) -> Result<CellDirs, StoreError> {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let staging = self.root.join("staging").join(format!("{}-{number}", std::process::id()));
         if staging.exists() {
@@ -217,7 +215,8 @@ impl Store {
         run: &str,
         seconds: f64,
     ) -> Result<CellRecord, StoreError> {
-        let mut record = CellRecord { cell, outputs: BTreeMap::new(), run: run.to_owned(), seconds, bytes: 0 };
+        let mut record =
+            CellRecord { cell, outputs: BTreeMap::new(), run: run.to_owned(), seconds, bytes: 0 };
         for (port, staged) in &dirs.outputs {
             let files = list(staged)?;
             if files.is_empty() {
@@ -335,9 +334,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
     let temporary = folder.join(format!(".{}-{number}.tmp", std::process::id()));
     let mut file = File::create(&temporary).map_err(io_error("create", &temporary))?;
-    file.write_all(bytes)
-        .and_then(|()| file.sync_all())
-        .map_err(io_error("write", &temporary))?;
+    file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write", &temporary))?;
     fs::rename(&temporary, path).map_err(io_error("write", path))
 }
 
@@ -402,6 +399,7 @@ impl FileDigests {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 

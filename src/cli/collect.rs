@@ -45,7 +45,13 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
     let mut freed = 0;
     let mut remove = |path: &Path, size: u64, why: &str, text: &mut String| {
         let name = path.strip_prefix(store.root()).unwrap_or(path).display();
-        writeln!(text, "{} {:>10}  {name}: {why}", if dry_run { "would remove" } else { "removed" }, bytes(size)).ok();
+        writeln!(
+            text,
+            "{} {:>10}  {name}: {why}",
+            if dry_run { "would remove" } else { "removed" },
+            bytes(size)
+        )
+        .ok();
         freed += size;
         if !dry_run {
             let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
@@ -72,7 +78,8 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
     for shard in fs::read_dir(store.root().join("records")).into_iter().flatten().flatten() {
         for entry in fs::read_dir(shard.path()).into_iter().flatten().flatten() {
             let (path, modified) = (entry.path(), entry.metadata().and_then(|metadata| metadata.modified()));
-            let record = fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<CellRecord>(&bytes).ok());
+            let record =
+                fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<CellRecord>(&bytes).ok());
             match record {
                 Some(record) => {
                     let fingerprint = record.cell.fingerprint();
@@ -116,7 +123,12 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
         if limit > 0 && total <= limit {
             continue;
         }
-        remove(path, 0, &format!("an earlier {} that no recipe's latest state needs", record.cell.kind), &mut text);
+        remove(
+            path,
+            0,
+            &format!("an earlier {} that no recipe's latest state needs", record.cell.kind),
+            &mut text,
+        );
         for digest in record.outputs.values().collect::<BTreeSet<_>>() {
             let count = users.get_mut(digest).expect("counted above");
             *count -= record.outputs.values().filter(|other| *other == digest).count();
@@ -128,7 +140,14 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
             }
         }
     }
-    writeln!(text, "{} {}; {kept} results needed, {} left", if dry_run { "would free" } else { "freed" }, bytes(freed), bytes(total)).ok();
+    writeln!(
+        text,
+        "{} {}; {kept} results needed, {} left",
+        if dry_run { "would free" } else { "freed" },
+        bytes(freed),
+        bytes(total)
+    )
+    .ok();
     print(&text);
     Ok(exit::DONE)
 }

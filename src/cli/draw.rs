@@ -85,7 +85,8 @@ fn mermaid(graph: &Graph) -> String {
 }
 
 fn dot(graph: &Graph) -> String {
-    let mut text = String::from("digraph recipe {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
+    let mut text =
+        String::from("digraph recipe {\n  rankdir=LR;\n  node [shape=box, fontname=\"sans-serif\"];\n");
     for (index, stage) in graph.stages.iter().enumerate() {
         writeln!(text, "  s{index} [label=\"{}\\n{}\"];", stage.name, about(stage)).ok();
     }

@@ -59,7 +59,8 @@ pub(super) fn show(
                 help: Some(format!("its output ports: {known:?}").replace('"', "`")),
             });
         }
-        for (name_of_port, digest) in outputs.iter().filter(|(name, _)| port.is_none_or(|port| port == *name)) {
+        for (name_of_port, digest) in outputs.iter().filter(|(name, _)| port.is_none_or(|port| port == *name))
+        {
             let folder = store.object(digest);
             if path_only {
                 writeln!(text, "{}", folder.display()).ok();
@@ -153,7 +154,10 @@ pub(super) fn runs(store: &Store) -> Result<u8, CliError> {
             Some(end) if end["failed"] != 0 => format!("{} failed", end["failed"]),
             Some(_) => "done".to_owned(),
         };
-        let ran = run.end.as_ref().map_or_else(String::new, |end| format!("{} ran, {} reused", end["ran"], end["reused"]));
+        let ran = run
+            .end
+            .as_ref()
+            .map_or_else(String::new, |end| format!("{} ran, {} reused", end["ran"], end["reused"]));
         let recipe = run.begin["recipe"].as_str().unwrap_or("?");
         writeln!(text, "{}  {recipe}  {state}  {ran}", run.id).ok();
     }

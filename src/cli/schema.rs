@@ -65,7 +65,8 @@ fn describe(kind: &dyn Kind) -> Value {
 
 /// Params with their docs and defaults.
 fn params(schema: &Value, text: &mut String) {
-    let required: Vec<&str> = schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let required: Vec<&str> =
+        schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let Some(properties) = schema["properties"].as_object() else { return };
     text.push_str("  with\n");
     for (name, property) in properties {
@@ -94,8 +95,11 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
         }
         text = text.replace("#/$defs/", &format!("#/$defs/{}.", kind.name()));
         let schema: Value = serde_json::from_str(&text).expect("a schema stays JSON");
-        let ports: Map<String, Value> =
-            kind.inputs().iter().map(|port| (port.name.to_owned(), json!({"$ref": "#/$defs/from"}))).collect();
+        let ports: Map<String, Value> = kind
+            .inputs()
+            .iter()
+            .map(|port| (port.name.to_owned(), json!({"$ref": "#/$defs/from"})))
+            .collect();
         with_of_kind.push(json!({
             "if": {"properties": {"uses": {"const": kind.name()}}},
             "then": {"properties": {
@@ -105,13 +109,19 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
         }));
     }
     let names: Vec<&str> = kinds.all.iter().map(|kind| kind.name()).collect();
-    definitions.insert("from".into(), json!({
-        "description": "A stage, or `stage.port`, or a list of them",
-        "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
-    }));
-    definitions.insert("selector".into(), json!({
-        "type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]},
-    }));
+    definitions.insert(
+        "from".into(),
+        json!({
+            "description": "A stage, or `stage.port`, or a list of them",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        }),
+    );
+    definitions.insert(
+        "selector".into(),
+        json!({
+            "type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]},
+        }),
+    );
     let selectors = json!({"type": "array", "items": {"$ref": "#/$defs/selector"}});
     definitions.insert("stage".into(), json!({
         "type": "object", "required": ["uses"], "additionalProperties": false,

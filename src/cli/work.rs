@@ -62,7 +62,11 @@ pub(super) fn run(
         return Ok(exit::DONE);
     }
     let computes = |cell: &usize| graph.cells[*cell].kind.computes();
-    if plan.decisions.iter().any(|(cell, decision)| computes(cell) && !matches!(decision, Decision::Reuse { .. })) {
+    if plan
+        .decisions
+        .iter()
+        .any(|(cell, decision)| computes(cell) && !matches!(decision, Decision::Reuse { .. }))
+    {
         check_backend(kinds, graph)?;
     }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
@@ -275,7 +279,8 @@ pub(super) fn table(
     if selected.is_empty() {
         let known: Vec<&str> = tables.iter().filter_map(|table| table.strip_prefix("tables.")).collect();
         return Err(CliError::Asked {
-            message: name.map_or("the recipe has no tables".to_owned(), |name| format!("no table is called `{name}`")),
+            message: name
+                .map_or("the recipe has no tables".to_owned(), |name| format!("no table is called `{name}`")),
             help: (!known.is_empty()).then(|| format!("tables of this recipe: {}", known.join(", "))),
         });
     }

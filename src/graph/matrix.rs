@@ -6,18 +6,28 @@ use crate::recipe::{AxisValue, Diagnostic, Recipe, Selector};
 /// One axis value an axis, in the order of the stage's axes.
 pub(super) type Combination<'r> = Vec<(&'r str, &'r AxisValue)>;
 
+/// No stage needs more; a typing mistake easily makes more.
+const MOST_CELLS: usize = 1_000_000;
+
 /// Every combination a stage has, in recipe order.
 pub(super) fn combinations<'r>(
     recipe: &'r Recipe,
     draft: &Draft<'_>,
     mistakes: &mut Vec<Diagnostic>,
 ) -> Vec<Combination<'r>> {
+    let before = mistakes.len();
     let mut axes = Vec::new();
     for axis in &draft.axes {
         match recipe.axes.iter().find(|known| known.name.value == axis.value) {
             Some(axis) => axes.push(axis),
             None => return Vec::new(), // Said where the stage was read.
         }
+    }
+    let product = axes.iter().map(|axis| axis.values.len()).fold(1, usize::saturating_mul);
+    if product > MOST_CELLS {
+        let message = format!("{} has {product} cells, more than {MOST_CELLS}", named(draft));
+        mistakes.push(Diagnostic::at(draft.span, message).help("leave an axis out of its matrix"));
+        return Vec::new();
     }
     let mut combinations: Vec<Combination<'r>> = vec![Vec::new()];
     for axis in &axes {
@@ -48,8 +58,11 @@ pub(super) fn combinations<'r>(
     if !draft.include.is_empty() {
         combinations.retain(|combination| draft.include.iter().any(|selector| fits(selector, combination)));
     }
-    if combinations.is_empty() && mistakes.is_empty() {
-        mistakes.push(Diagnostic::at(draft.span, format!("{} has no cell left after `include` and `exclude`", named(draft))));
+    if combinations.is_empty() && mistakes.len() == before {
+        mistakes.push(Diagnostic::at(
+            draft.span,
+            format!("{} has no cell left after `include` and `exclude`", named(draft)),
+        ));
     }
     combinations
 }

@@ -61,7 +61,7 @@ impl Loader<'_> {
         if let Some(start) = self.open.iter().position(|(open, _)| *open == identity) {
             let shown = self.open[start..].iter().map(|(_, path)| path.as_path()).chain([path]);
             let cycle: Vec<String> = shown.map(|path| format!("`{}`", path.display())).collect();
-            self.out.push(place(format!("files include each other: {}", cycle.join(" → "))));
+            self.out.push(place(format!("files include each other: {}", cycle.join(" -> "))));
             return None;
         }
         if let Some(done) = self.done.get(&identity) {
@@ -336,7 +336,7 @@ mod tests {
         let error = show(&load_files(&files, &[]).unwrap_err());
         assert_eq!(error.len(), 1);
         assert!(error[0].starts_with("2:10 files include each other: "), "{error:?}");
-        assert_eq!(error[0].matches(" → ").count(), 2);
+        assert_eq!(error[0].matches(" -> ").count(), 2);
     }
 
     #[test]

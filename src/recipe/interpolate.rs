@@ -133,7 +133,7 @@ impl Expansion<'_, '_> {
                 .map(|name| format!("`{name}`"))
                 .collect();
             self.out
-                .push(Diagnostic::at(span, format!("a value that contains itself: {}", cycle.join(" → "))));
+                .push(Diagnostic::at(span, format!("a value that contains itself: {}", cycle.join(" -> "))));
             return None;
         }
         let node = self.find(name, span)?;
@@ -324,7 +324,7 @@ stages: {a: {uses: b, with: WITH}}
         );
         assert_eq!(
             expand("{a: '${a}'}").unwrap_err(),
-            ["84+4 a value that contains itself: `a` → `b` → `a`"]
+            ["84+4 a value that contains itself: `a` -> `b` -> `a`"]
         );
         assert_eq!(expand("{a: '${method.none}'}").unwrap_err(), ["34+14 `${method.none}` has no value"]);
         assert_eq!(expand("{a: '${}'}").unwrap_err(), ["34+3 `${}` names no axis and no variable"]);
@@ -359,7 +359,8 @@ stages: {a: {uses: b, with: WITH}}
         let lists = |next: usize| format!("[\"${{v{next}}}\", \"${{v{next}}}\", \"${{v{next}}}\"]");
         let deep = |next: usize| format!("[[[[\"${{v{next}}}\"]]]]");
         let long = |next: usize| format!("\"${{v{next}}}\"");
-        let cases: [(&dyn Fn(usize) -> String, usize, &str, &str); 5] = [
+        type Link<'l> = &'l dyn Fn(usize) -> String;
+        let cases: [(Link<'_>, usize, &str, &str); 5] = [
             (&wide, 30, "\"\"", "more than 50000 values, references expanded"),
             (&wide, 30, "xxxxxxxx", "more than 50000 values, references expanded"),
             (&lists, 30, "1", "more than 50000 values, references expanded"),

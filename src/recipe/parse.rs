@@ -5,9 +5,11 @@
 //! here. Repeated keys, keys that are not strings, tags and merge keys are reported without stopping;
 //! a syntax error, too much nesting or too much expansion stops.
 
+mod syntax;
+
 use std::collections::BTreeMap;
 
-use saphyr_parser::{Event, Parser, ScalarStyle, ScanError, Span as Range, Tag};
+use saphyr_parser::{Event, Parser, ScalarStyle, Span as Range, Tag};
 use serde_json::Value;
 
 use super::{Diagnostic, Node, NodeValue, SourceId, Span, Spanned};
@@ -255,46 +257,6 @@ impl Builder<'_> {
             length: small(length.max(1)),
         }
     }
-
-    /// Behind the last character that is not blank.
-    fn end(&self) -> Span {
-        let text = self.text.trim_end();
-        let last = text.rsplit('\n').next().unwrap_or("");
-        self.at(text.matches('\n').count() + 1, last.chars().count(), 1)
-    }
-
-    /// Puts a syntax error into the words of someone who does not know the YAML grammar.
-    fn syntax(&self, error: &ScanError) -> Diagnostic {
-        let marker = error.marker();
-        let lines: Vec<&str> = self.text.lines().skip(marker.line().saturating_sub(1)).take(2).collect();
-        for (offset, line) in lines.iter().enumerate() {
-            let indent = line.chars().take_while(|c| c.is_whitespace());
-            if let Some(tab) = indent.clone().position(|c| c == '\t') {
-                let span = self.at(marker.line() + offset, tab, 1);
-                return Diagnostic::at(span, "a tab in the indentation").help("indent with spaces");
-            }
-        }
-        let span = match lines.first() {
-            Some(line) if !line.is_empty() => self.at(marker.line(), marker.col(), 1),
-            Some(_) | None => self.end(),
-        };
-        let info = error.info();
-        if info.contains("recursion limit") {
-            return nested_too_deep(span);
-        }
-        let (message, help) = explain(info);
-        let mut diagnostic = Diagnostic::at(span, message);
-        diagnostic.help.extend(help.map(str::to_owned));
-        let innermost = self.stack.last().and_then(|frame| Some((frame.span, frame.bracket?)));
-        if let Some((span, bracket)) = innermost {
-            let bracket = self.text.chars().nth(bracket).unwrap_or('[');
-            diagnostic = diagnostic.note(Span { length: 1, ..span }, format!("inside this `{bracket}`"));
-            if lines.first().is_some_and(|line| line.contains("${")) {
-                diagnostic = diagnostic.help("inside `{}` and `[]`, quote a reference: \"${name}\"");
-            }
-        }
-        diagnostic
-    }
 }
 
 /// A node as a key: a string, new in its mapping.
@@ -345,35 +307,6 @@ fn nested_too_deep(span: Span) -> Diagnostic {
 
 fn unsupported_tag(tag: &Tag, span: Span) -> Diagnostic {
     Diagnostic::at(span, format!("tag `{tag}` is not supported"))
-}
-
-/// The parser's complaint in other words, with a remedy where one is likely.
-fn explain(info: &str) -> (String, Option<&'static str>) {
-    const INDENT: Option<&str> = Some("check the indentation of this line and the one above");
-    let (message, help) = match info {
-        "while parsing a flow mapping, did not find expected ',' or '}'" => ("expected `,` or `}`", None),
-        "while parsing a flow sequence, expected ',' or ']'" => ("expected `,` or `]`", None),
-        "mapping values are not allowed in this context" => {
-            ("a `:` where no key can be", Some("quote a text that contains `: `, or check the indentation"))
-        }
-        "illegal placement of ':' indicator" => ("a `:` where no key can be", None),
-        "while parsing a block mapping, did not find expected key" => ("expected a key", INDENT),
-        "while parsing a block collection, did not find expected '-' indicator" => ("expected a `-`", INDENT),
-        "simple key expect ':'" => ("a key above this line has no `:` after it", None),
-        "invalid indentation in quoted scalar" => {
-            ("a quoted text that does not end on its line", Some("close the quote, or indent what follows"))
-        }
-        "while scanning a quoted scalar, found unexpected end of stream" => {
-            ("a quoted text that never ends", Some("close the quote"))
-        }
-        "while parsing node, found unknown anchor" => ("an alias to an anchor that does not exist", None),
-        "while parsing a quoted scalar, found unknown escape character" => {
-            ("an unknown escape in a quoted text", Some("use single quotes for text with backslashes"))
-        }
-        "while parsing a node, did not find expected node content" => ("expected a value", None),
-        other => return (format!("not valid YAML: {other}"), None),
-    };
-    (message.to_owned(), help)
 }
 
 #[cfg(test)]
@@ -485,9 +418,9 @@ mod tests {
             ("a: b: c", "1:5+1 a `:` where no key can be"),
             ("a:\n  b: 1\n c: 2\n", "3:2+1 expected a key"),
             ("- a\nb: 1\n", "2:1+1 expected a `-`"),
-            ("a: 1\nfoo\nb: 2\n", "3:1+1 a key above this line has no `:` after it"),
+            ("a: 1\nfoo\nb: 2\n", "2:1+3 expected a `:` after this key"),
             ("a: *x", "1:4+1 an alias to an anchor that does not exist"),
-            ("a: @x", "1:4+1 not valid YAML: unexpected character: `@'"),
+            ("a: @x", "1:4+1 a value cannot start with `@`"),
             ("a: 1\n---\nb: 2\n", "2:1+3 a second document starts here"),
         ] {
             assert_eq!(read(text).1, [expected], "{text:?}");

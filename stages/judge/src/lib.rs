@@ -147,8 +147,9 @@ impl Stage for Judge {
         "completions",
         ArtifactType::Completions,
         PortFlow::Carries,
-        "the rationales as the teacher wrote them",
-    )];
+        "the rationales as the teacher wrote them; questions of several inputs are judged together",
+    )
+    .many()];
     const OUTPUTS: &'static [Port] = &[
         Port::output("rationales", ArtifactType::Rationales, "at most one right rationale a perspective"),
         Port::output(
@@ -179,9 +180,20 @@ impl Stage for Judge {
     }
 
     fn run(params: JudgeParams, context: &Context) -> Result<(), StageError> {
-        let input = context.input("completions");
-        let perspectives: Vec<String> = jsonl::read_json(&input.file(files::PERSPECTIVES))?;
-        let completions: Vec<QuestionRationales> = jsonl::read(&input.file(files::COMPLETIONS))?;
+        let mut perspectives: Vec<String> = Vec::new();
+        let mut completions: Vec<QuestionRationales> = Vec::new();
+        for input in context.inputs("completions") {
+            let more: Vec<String> = jsonl::read_json(&input.file(files::PERSPECTIVES))?;
+            let new = more.into_iter().filter(|name| !perspectives.contains(name)).collect::<Vec<_>>();
+            perspectives.extend(new);
+            completions.extend(jsonl::read(&input.file(files::COMPLETIONS))?);
+        }
+        let mut seen = HashSet::new();
+        let all = completions.len();
+        completions.retain(|completion: &QuestionRationales| seen.insert(completion.question.id.clone()));
+        if completions.len() < all {
+            context.note(format!("{} questions came twice; the first counts", all - completions.len()));
+        }
         let total = completions.len();
         let mut judged = Vec::with_capacity(total);
         for (done, completion) in completions.into_iter().enumerate() {

@@ -5,9 +5,20 @@ use contract::records::Question;
 /// Between the reasoning and the suffix; one separator everywhere keeps its tokens the same.
 const SEPARATOR: &str = "\n";
 
+/// In how many last lines the statement can stand.
+const LINES: usize = 6;
+
 /// How a sentence that only states the answer can begin, in lower case.
-const LEADS: [&str; 6] =
-    ["the answer is", "the final answer is", "final answer:", "answer:", "####", "\\boxed"];
+const LEADS: [&str; 8] = [
+    "the answer is",
+    "the final answer is",
+    "the correct answer is",
+    "the best answer is",
+    "final answer:",
+    "answer:",
+    "####",
+    "\\boxed",
+];
 
 /// The reasoning followed by the suffix.
 pub(crate) fn with_answer(question: &Question, body: &str) -> String {
@@ -20,35 +31,50 @@ pub(crate) fn with_answer(question: &Question, body: &str) -> String {
 /// the answer is part of the last sentence of reasoning stays whole.
 pub(crate) fn without_answer<'a>(question: &Question, text: &'a str) -> &'a str {
     let mut body = text.trim();
-    while let Some(start) = final_statement(body) {
-        if !tasks::score(question, &body[start..]).correct {
-            break;
-        }
+    while let Some(start) = final_statement(question, body) {
         body = body[..start].trim_end();
     }
     body
 }
 
-/// Where the final statement of the answer starts: in the last line, at a lead that opens it or a sentence of it.
-fn final_statement(body: &str) -> Option<usize> {
-    let line_start = body.rfind('\n').map_or(0, |at| at + 1);
+/// Where the final statement of the answer starts: the earliest lead in the last lines that opens a sentence, after
+/// which nothing but the answer comes.
+fn final_statement(question: &Question, body: &str) -> Option<usize> {
+    let window = body.rmatch_indices('\n').nth(LINES - 1).map_or(0, |(at, _)| at + 1);
     // ASCII only, so that byte offsets stay those of `body`.
-    let line = body[line_start..].to_ascii_lowercase();
-    let starts = LEADS.iter().flat_map(|lead| line.match_indices(lead)).map(|(at, _)| at);
-    let opening = starts.filter_map(|at| sentence_start(&line, at)).max()?;
-    let statement = &line[opening..];
-    // A sentence after it would be lost with it.
-    let more = statement.find(". ").is_some_and(|end| statement[end + 2..].contains(char::is_alphabetic));
-    (!more).then_some(line_start + opening)
+    let tail = body[window..].to_ascii_lowercase();
+    let leads = LEADS.iter().flat_map(|lead| tail.match_indices(lead)).map(|(at, _)| at);
+    let mut starts: Vec<usize> = leads.filter_map(|at| sentence_start(&tail, at)).collect();
+    starts.sort_unstable();
+    let states_it_only = |start: &usize| {
+        let statement = &body[window + start..];
+        ends_there(question, statement) && tasks::score(question, statement).correct
+    };
+    starts.into_iter().find(states_it_only).map(|start| window + start)
 }
 
 /// Where the sentence starts whose first words, but for markup and words such as "therefore", stand at `at`.
-fn sentence_start(line: &str, at: usize) -> Option<usize> {
-    let before = &line[..at];
-    let start = before.rfind(['.', '!', '?', ';']).map_or(0, |end| end + 1);
-    let opening = before[start..].trim_matches(|c: char| c.is_whitespace() || "*#_$[(\\,".contains(c));
-    let opening = opening.trim_end_matches([',', ':']);
-    ["", "so", "thus", "hence", "therefore"].contains(&opening).then_some(start)
+fn sentence_start(tail: &str, at: usize) -> Option<usize> {
+    let before = &tail[..at];
+    let start = before.rfind(['.', '!', '?', ';', '\n']).map_or(0, |end| end + 1);
+    let opening = before[start..].trim_matches(|c: char| c.is_whitespace() || "*#_$[(\\,:->".contains(c));
+    ["", "so", "thus", "hence", "therefore", "finally", "conclusion"].contains(&opening).then_some(start)
+}
+
+/// Whether a statement is one sentence on one line, but for lines of only markup and the answer.
+fn ends_there(question: &Question, statement: &str) -> bool {
+    let mut lines = statement.trim().lines();
+    let first = lines.next().unwrap_or_default();
+    let another_sentence = first.find(". ").is_some_and(|end| first[end..].contains(char::is_alphabetic));
+    !another_sentence && lines.all(|line| !line.replace(&question.answer, "").split(' ').any(is_prose))
+}
+
+/// Whether letters are left when LaTeX commands are gone.
+fn is_prose(word: &str) -> bool {
+    let mut pieces = word.split('\\');
+    let first = pieces.next().unwrap_or_default();
+    let after_commands = pieces.map(|piece| piece.trim_start_matches(char::is_alphabetic));
+    [first].into_iter().chain(after_commands).any(|piece| piece.contains(char::is_alphabetic))
 }
 
 #[cfg(test)]
@@ -76,6 +102,8 @@ mod tests {
             ("3 + 4 = 7\n#### 7", "3 + 4 = 7"),
             ("3 + 4 = 7\n$\\boxed{7}$", "3 + 4 = 7"),
             ("3 + 4 = 7\n\\boxed{7}\nThe answer is 7", "3 + 4 = 7"),
+            ("3 + 4 = 7.\n\nThus, the final answer is:\n\\[\n\\boxed{7}\n\\]", "3 + 4 = 7."),
+            ("3 + 4 = 7.\n- **The answer is**: \\(\\boxed{7}\\)", "3 + 4 = 7."),
             ("The answer is 7", ""),
         ];
         for (text, body) in cases {
@@ -90,6 +118,7 @@ mod tests {
             "Adding gives the sum, so the answer is 7",
             "3 + 4 = 7\nThe answer is 8",
             "The answer is 7. But we check: 7 - 4 = 3, and that is right.",
+            "The answer is 7.\nTo check: 7 - 4 = 3.",
             "",
         ];
         for text in cases {

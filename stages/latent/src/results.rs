@@ -167,9 +167,9 @@ impl FigureNumbers<'_> {
         let numbers = &analysis.layers[setting.layer];
         let mut subtitle = format!("silhouette {}", shown(numbers.silhouette));
         if let Some(control) = self.undistilled_silhouette {
-            subtitle.push_str(&format!(", undistilled {}", shown(control)));
+            subtitle.push_str(&format!(", undistilled {}", shown(Some(control))));
         }
-        subtitle.push_str(&format!("; effective rank {}", shown(numbers.effective_rank)));
+        subtitle.push_str(&format!("; effective rank {:.1}", numbers.effective_rank));
         if numbers.cka_to_undistilled.is_some() {
             subtitle.push_str(&format!("; CKA to undistilled {}", shown(numbers.cka_to_undistilled)));
         }
@@ -182,8 +182,7 @@ impl FigureNumbers<'_> {
                 analysis.components,
                 100.0 * analysis.explained_variance
             ),
-            "Sizes of clusters and the gaps between them mean nothing; the silhouette is of the vectors themselves."
-                .to_owned(),
+            "Cluster sizes and gaps mean nothing; the silhouette is of the vectors themselves.".to_owned(),
         ];
         let place = |name: &String| setting.perspectives.iter().position(|perspective| perspective == name);
         let marks: Vec<Mark> = analysis
@@ -221,26 +220,27 @@ impl Summary<'_> {
     /// `summary.md`.
     fn markdown(&self) -> String {
         let mut text = format!("# Latent analysis\n\n{}\n\n", self.setting);
-        text.push_str("| model | silhouette | undistilled | effective rank | participation ratio | anisotropy | CKA to undistilled |\n");
+        text.push_str("| model | silhouette | undistilled | effective rank | participation ratio ");
+        text.push_str("| anisotropy | CKA to undistilled |\n");
         text.push_str("|---|---:|---:|---:|---:|---:|---:|\n");
         for row in &self.models {
             let numbers = row.numbers;
             let same =
                 row.same_as.as_ref().map(|label| format!(" (equal to {})", cell(label))).unwrap_or_default();
             text.push_str(&format!(
-                "| {}{same} | {} | {} | {} | {} | {} | {} |\n",
+                "| {}{same} | {} | {} | {:.1} | {:.1} | {:.3} | {} |\n",
                 cell(row.label),
                 shown(numbers.silhouette),
                 shown(self.undistilled_silhouette),
-                shown(numbers.effective_rank),
-                shown(numbers.participation_ratio),
-                shown(numbers.anisotropy),
+                numbers.effective_rank,
+                numbers.participation_ratio,
+                numbers.anisotropy,
                 shown(numbers.cka_to_undistilled),
             ));
         }
         text.push_str(
-            "\nSilhouette: cosine, of the vectors by perspective. A model that separates perspectives no better than the \
-             undistilled one shows how they are worded, not what it learned from them.\n",
+            "\nSilhouette: cosine, of the vectors by perspective. A model that separates perspectives no better than \
+             the undistilled one shows how they are worded, not what it learned from them.\n",
         );
         text
     }
@@ -251,9 +251,9 @@ pub(crate) fn rounded(value: f64) -> f64 {
     (value * 1e6).round() / 1e6
 }
 
-/// For people: three decimals, a dash where there is no number.
-fn shown(value: impl Into<Option<f64>>) -> String {
-    value.into().map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
+/// For people; a dash where there is no number.
+fn shown(value: Option<f64>) -> String {
+    value.map_or_else(|| "–".to_owned(), |value| format!("{value:.3}"))
 }
 
 /// Text for a cell of a Markdown table.

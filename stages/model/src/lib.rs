@@ -1,1 +1,226 @@
-//! Kind model: a base student, loaded or pretrained.
+//! Kind `model`: a base student, loaded from a Hugging Face folder or made from scratch.
+//!
+//! A model made from scratch gets a vocabulary learnt from the texts it is given and, where `pretrain` says so, learns to
+//! answer the corpus questions directly, without reasoning, and lines of elementary facts. Rationales enter its weights only on
+//! request: what a base student already knows about reasoning is the baseline of everything after it.
+
+mod pretrain;
+
+use contract::{
+    ArtifactType, Context, FilePath, Port, PortFlow, Stage, StageError, jsonl,
+    records::{Metric, Question, QuestionRationales, files},
+};
+use lm::{
+    LanguageModel, device,
+    llama::{Llama, LlamaConfig, LlamaSize},
+    tokenizer::Tokenizer,
+};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The kind `model`.
+pub struct Model;
+
+/// What a model stage is told.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ModelParams {
+    /// Where the model comes from.
+    pub source: Source,
+}
+
+/// Where a model comes from.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A Hugging Face folder on disk; no input port is read.
+    Folder(Folder),
+    /// A fresh model; needs `corpus`.
+    Scratch(Scratch),
+}
+
+/// A Hugging Face folder.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Folder {
+    /// The folder with `config.json`, `tokenizer.json` and `model.safetensors`.
+    pub path: FilePath,
+}
+
+/// A fresh Llama; sizes are named as in its `config.json`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Scratch {
+    /// Width of the residual stream.
+    pub hidden_size: usize,
+    /// Width inside the feed-forward blocks. Default: 8/3 of `hidden_size`, up to a multiple of 32.
+    #[serde(default)]
+    pub intermediate_size: Option<usize>,
+    /// Blocks.
+    pub num_hidden_layers: usize,
+    /// Query heads; divides `hidden_size`.
+    pub num_attention_heads: usize,
+    /// Key and value heads; divides `num_attention_heads`. Default: as many as query heads.
+    #[serde(default)]
+    pub num_key_value_heads: Option<usize>,
+    /// Tokens of the vocabulary, at most; at least 258, the bytes and two special tokens.
+    pub vocab_size: usize,
+    /// Default: none, the weights stay random.
+    #[serde(default)]
+    pub pretrain: Option<Pretrain>,
+}
+
+/// What a fresh model learns before any distillation.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Pretrain {
+    /// Optimizer steps.
+    pub steps: usize,
+    /// Sequences a step. Default: 32.
+    #[serde(default = "batch_size")]
+    pub batch_size: usize,
+    /// Peak learning rate of AdamW; cosine, 3 % warm-up. Default: 0.001.
+    #[serde(default = "learning_rate")]
+    pub learning_rate: f64,
+    /// Lines of elementary facts to learn beside the questions. Default: 0.
+    #[serde(default)]
+    pub primer: usize,
+    /// Whether to learn the rationales on `text` too, as plain text. Default: false, they only shape the vocabulary.
+    #[serde(default)]
+    pub rationales: bool,
+}
+
+fn batch_size() -> usize {
+    32
+}
+
+fn learning_rate() -> f64 {
+    1e-3
+}
+
+impl Scratch {
+    fn size(&self) -> LlamaSize {
+        LlamaSize {
+            hidden_size: self.hidden_size,
+            intermediate_size: self
+                .intermediate_size
+                .unwrap_or_else(|| (self.hidden_size * 8).div_ceil(3).next_multiple_of(32)),
+            num_hidden_layers: self.num_hidden_layers,
+            num_attention_heads: self.num_attention_heads,
+            num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
+            vocab_size: self.vocab_size,
+        }
+    }
+}
+
+/// Why a fresh model cannot be made.
+#[derive(Debug, thiserror::Error)]
+enum ModelError {
+    #[error("there is nothing to learn from: no question on port `corpus`")]
+    NoCorpus,
+}
+
+impl Stage for Model {
+    type Params = ModelParams;
+
+    const NAME: &'static str = "model";
+    const VERSION: u32 = 1;
+    const ABOUT: &'static str = "a base student, loaded from a Hugging Face folder or made from scratch";
+    const SEEDED: bool = true;
+    const COMPUTES: bool = true;
+    const INPUTS: &'static [Port] = &[
+        Port::input(
+            "corpus",
+            ArtifactType::Questions,
+            PortFlow::Trains,
+            "questions a fresh model learns from",
+        )
+        .many(),
+        Port::input("text", ArtifactType::Rationales, PortFlow::Trains, "rationales its vocabulary fits")
+            .optional(),
+    ];
+    const OUTPUTS: &'static [Port] = &[
+        Port::output("model", ArtifactType::Model, "the model with its tokenizer, a Hugging Face folder"),
+        Port::output("metrics", ArtifactType::Metrics, "loss, learning rate and gradient norm by step"),
+    ];
+
+    fn check(params: &ModelParams) -> Vec<(String, String)> {
+        let Source::Scratch(scratch) = &params.source else { return Vec::new() };
+        let mut problems: Vec<(String, String)> = LlamaConfig::new(scratch.size(), 1, 0)
+            .problems()
+            .into_iter()
+            .map(|(field, problem)| (format!("/source/scratch/{field}"), problem))
+            .collect();
+        let mut require = |holds: bool, field: &str, problem: &str| {
+            if !holds {
+                problems.push((format!("/source/scratch/{field}"), problem.to_owned()));
+            }
+        };
+        require(scratch.vocab_size >= 258, "vocab_size", "must be at least 258");
+        if let Some(pretrain) = &scratch.pretrain {
+            require(pretrain.steps > 0, "pretrain/steps", "must be at least 1");
+            require(pretrain.batch_size > 0, "pretrain/batch_size", "must be at least 1");
+            require(pretrain.learning_rate > 0.0, "pretrain/learning_rate", "must be above 0");
+        }
+        problems
+    }
+
+    fn reads(params: &ModelParams, _: &str) -> bool {
+        match params.source {
+            Source::Folder(_) => false,
+            Source::Scratch(_) => true,
+        }
+    }
+
+    fn run(params: ModelParams, context: &Context) -> Result<(), StageError> {
+        let device = device::open(context.backend())?;
+        let (model, metrics) = match params.source {
+            Source::Folder(folder) => (LanguageModel::load(folder.path.as_ref(), &device)?, Vec::new()),
+            Source::Scratch(scratch) => fresh(&scratch, &device, context)?,
+        };
+        model.save(context.output("model"))?;
+        jsonl::write(&context.output("metrics").join(files::METRICS), &metrics)
+    }
+}
+
+fn fresh(
+    scratch: &Scratch,
+    device: &device::Device,
+    context: &Context,
+) -> Result<(LanguageModel, Vec<Metric>), StageError> {
+    let mut corpus: Vec<Question> = Vec::new();
+    for input in context.inputs("corpus") {
+        corpus.extend(jsonl::read::<Question>(&input.file(files::QUESTIONS))?);
+    }
+    if corpus.is_empty() {
+        return Err(StageError::failed(ModelError::NoCorpus));
+    }
+    let rationales: Vec<QuestionRationales> = match context.optional("text") {
+        Some(text) => jsonl::read(&text.file(files::RATIONALES))?,
+        None => Vec::new(),
+    };
+    let primer = scratch.pretrain.as_ref().map_or(0, |pretrain| pretrain.primer);
+    let primer = tasks::builtin::primer(context.seed(), primer);
+
+    let asked = corpus.iter().map(|question| tasks::prompt(question) + &tasks::answer_suffix(question));
+    let told =
+        rationales.iter().flat_map(|question| question.rationales.iter().map(|told| told.text.clone()));
+    let texts = asked.chain(told).chain(primer.iter().cloned());
+    let tokenizer = Tokenizer::train(texts, scratch.vocab_size)?;
+    let size = LlamaSize { vocab_size: tokenizer.vocab_size(), ..scratch.size() };
+    let config = LlamaConfig::new(size, tokenizer.eos(), tokenizer.pad());
+    let model = Llama::init(&config, context.seed(), device);
+    let mut model = LanguageModel { model, config, tokenizer };
+    let mut metrics = Vec::new();
+    if let Some(pretrain) = &scratch.pretrain {
+        let rationales = if pretrain.rationales { rationales } else { Vec::new() };
+        let sequences = pretrain::sequences(&model.tokenizer, &corpus, &primer, &rationales)?;
+        (model.model, metrics) =
+            pretrain::train(model.model, &sequences, model.tokenizer.pad(), pretrain, context)?;
+    }
+    Ok((model, metrics))
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

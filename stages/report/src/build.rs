@@ -59,18 +59,18 @@ pub(crate) fn table(
     }
 
     let mut compare = Vec::new();
-    for column in 0..columns.len() {
-        if !mark(&mut grid, column, params.value) {
+    for (place, column) in columns.iter().enumerate() {
+        if !mark(&mut grid, place, params.value) {
             compare.push(format!(
                 "`{}`: the rows answered different questions, so none is marked best",
-                columns[column].name
+                column.name
             ));
         }
     }
     if params.relative_to.is_some() {
         for (row, column) in (1..rows.len()).flat_map(|row| (0..columns.len()).map(move |c| (row, c))) {
             let difference = match (grid.get(&(row, column)), grid.get(&(0, column))) {
-                (Some(own), Some(first)) => Some(own.minus(first)),
+                (Some(own), Some(first)) if own.questions == first.questions => Some(own.minus(first)),
                 _ => None,
             };
             if let Some(own) = grid.get_mut(&(row, column)) {

@@ -57,6 +57,9 @@ pub struct ReportParams {
     /// The row every other row is compared with; it stands first. Default: none.
     #[serde(default)]
     pub relative_to: Option<String>,
+    /// Rows and columns that stand first, in this order; the others follow by name. Default: all by name.
+    #[serde(default)]
+    pub order: Vec<String>,
     /// Columns to average, by the name of the mean: `{id: [gsm8k, svamp]}`. Default: none.
     #[serde(default)]
     pub groups: BTreeMap<String, Vec<String>>,

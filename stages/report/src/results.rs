@@ -1,6 +1,6 @@
 //! Reads `scores` artifacts and sorts them into the cells of a table.
 
-use std::collections::{BTreeMap, btree_map::Entry};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use contract::{
     Context, Digest, Input, StageError, jsonl,
@@ -56,6 +56,19 @@ pub(crate) fn read(params: &ReportParams, context: &Context) -> Result<Results, 
         Results { rows: Vec::new(), columns: Vec::new(), cells: BTreeMap::new(), profiles: Vec::new() };
     let mut labels: BTreeMap<(usize, usize, Option<String>), &Input> = BTreeMap::new();
     results.rows.extend(params.relative_to.clone());
+    let mut names = (BTreeSet::new(), BTreeSet::new());
+    for input in inputs {
+        let scores: Scores = jsonl::read_json(&input.file(records::files::SCORES))?;
+        names.0.insert(label(input, &params.rows, &scores)?);
+        names.1.insert(label(input, &params.columns, &scores)?);
+    }
+    for name in &params.order {
+        for (there, places) in [(&names.0, &mut results.rows), (&names.1, &mut results.columns)] {
+            if there.contains(name) {
+                place(places, name.clone());
+            }
+        }
+    }
     for (done, input) in inputs.iter().enumerate() {
         context.check_cancelled()?;
         context.progress(done, inputs.len(), "results");

@@ -103,7 +103,7 @@ impl Draws {
 
     /// A number in `0..n`, for `n` far below 2^32.
     fn below(&mut self, n: usize) -> usize {
-        ((self.next() >> 32) * n as u64 >> 32) as usize
+        (((self.next() >> 32) * n as u64) >> 32) as usize
     }
 
     /// A number in 0..1.

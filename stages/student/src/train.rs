@@ -5,13 +5,13 @@
 //! step is the mean over its questions, however they are split into batches.
 
 use std::{
-    fs::{self, File, OpenOptions},
-    io::Write,
+    fs::{File, OpenOptions},
+    io::{Read, Write},
     path::PathBuf,
 };
 
 use burn::tensor::Tensor;
-use contract::{Context, StageError};
+use contract::{Context, StageError, records::Metric};
 use lm::{
     LanguageModel,
     batch::{Sequence, collate},
@@ -56,14 +56,13 @@ pub(crate) fn train(
         ..TrainOptions::new(params.learning_rate, Schedule::Cosine { steps, warmup: params.warmup })
     };
     let mut trainer = Trainer::new(model, options);
-    let mut lines = Lines::open(context, 0)?;
     if let Some(checkpoint) = Checkpoint::load(context.scratch())? {
         checkpoint.restore(TRAINER, &mut trainer)?;
         objective.restore(&checkpoint, checkpoint.extra()?)?;
-        lines = Lines::open(context, trainer.steps())?;
         context.note(format!("going on from step {}", trainer.steps()));
     }
 
+    let mut lines = Lines::open(context, trainer.steps())?;
     let mut saved = trainer.steps();
     let mut order = (usize::MAX, Vec::new());
     let report_every = (steps / 100).max(1);
@@ -72,6 +71,7 @@ pub(crate) fn train(
         let interrupted = context.check_cancelled();
         let due = step - saved >= params.checkpoint_every;
         if (due || interrupted.is_err()) && step > saved && objective.at_rest() {
+            lines.sync()?;
             save(&trainer, objective.as_ref(), context)?;
             saved = step;
         }
@@ -191,25 +191,29 @@ struct Lines {
 }
 
 impl Lines {
-    /// Goes on after so many lines.
+    /// Goes on after so many lines; what a killed training wrote after its last checkpoint is cut off.
     fn open(context: &Context, count: usize) -> Result<Self, StageError> {
         let path = context.scratch().join(LINES);
-        let written = if count == 0 { String::new() } else { read(&path)? };
-        let text: String = written.split_inclusive('\n').take(count).collect();
-        fs::write(&path, &text).map_err(StageError::io(&path))?;
-        let file = OpenOptions::new().append(true).open(&path).map_err(StageError::io(&path))?;
+        let failed = || StageError::io(&path);
+        let mut file =
+            OpenOptions::new().read(true).append(true).create(true).open(&path).map_err(failed())?;
+        let mut text = String::new();
+        file.read_to_string(&mut text).map_err(failed())?;
+        text = text.split_inclusive('\n').take(count).collect();
+        file.set_len(text.len() as u64).map_err(failed())?;
         Ok(Self { text, path, file })
     }
 
-    fn add(&mut self, metric: &contract::records::Metric) -> Result<(), StageError> {
+    fn add(&mut self, metric: &Metric) -> Result<(), StageError> {
         let mut line = serde_json::to_string(metric).expect("plain data serializes");
         line.push('\n');
         self.file.write_all(line.as_bytes()).map_err(StageError::io(&self.path))?;
         self.text.push_str(&line);
         Ok(())
     }
-}
 
-fn read(path: &std::path::Path) -> Result<String, StageError> {
-    fs::read_to_string(path).map_err(StageError::io(path))
+    /// Makes sure no checkpoint is ahead of its log.
+    fn sync(&self) -> Result<(), StageError> {
+        self.file.sync_data().map_err(StageError::io(&self.path))
+    }
 }

@@ -1,6 +1,10 @@
 use lm::{LanguageModel, batch, generate, llama::*, tokenizer::Tokenizer, train::*};
 use std::time::Instant;
-fn cpu() -> f64 { let s = std::fs::read_to_string("/proc/self/stat").unwrap(); let f: Vec<&str> = s.rsplit(')').next().unwrap().split_whitespace().collect(); (f[11].parse::<f64>().unwrap() + f[12].parse::<f64>().unwrap()) / 100.0 }
+fn cpu() -> f64 {
+    let s = std::fs::read_to_string("/proc/self/stat").unwrap();
+    let f: Vec<&str> = s.rsplit(')').next().unwrap().split_whitespace().collect();
+    (f[11].parse::<f64>().unwrap() + f[12].parse::<f64>().unwrap()) / 100.0
+}
 fn main() {
     let args: Vec<usize> = std::env::args().skip(1).map(|a| a.parse().unwrap()).collect();
     let (bs, steps, kv) = (args[0], args[1], args[2]);
@@ -53,7 +57,8 @@ fn main() {
     println!("mean length {mean}");
     let mut trainer = Trainer::new(model, TrainOptions::new(1e-3, Schedule::Constant));
     let mut tokens = 0;
-    let t = Instant::now(); let cpu0 = cpu();
+    let t = Instant::now();
+    let cpu0 = cpu();
     let (mut f, mut b, mut o, mut c) = (0.0, 0.0, 0.0, 0.0);
     for step in 0..steps {
         let t0 = Instant::now();
@@ -84,7 +89,8 @@ fn main() {
     );
     let lm = LanguageModel { model: trainer.into_model(), config, tokenizer };
     let prompts: Vec<String> = texts.iter().take(128).map(|t| t[..t.len() / 3].to_string()).collect();
-    let t = Instant::now(); let cpu0 = cpu();
+    let t = Instant::now();
+    let cpu0 = cpu();
     let out = generate::generate(
         &lm,
         &prompts,
@@ -93,5 +99,9 @@ fn main() {
     )
     .unwrap();
     let n: usize = out.iter().map(|g| g.tokens).sum();
-    println!("generate {:.0} tokens/cpu-s {:.0} tokens/s ({n} tokens)", n as f64 / (cpu() - cpu0), n as f64 / t.elapsed().as_secs_f64());
+    println!(
+        "generate {:.0} tokens/cpu-s {:.0} tokens/s ({n} tokens)",
+        n as f64 / (cpu() - cpu0),
+        n as f64 / t.elapsed().as_secs_f64()
+    );
 }

@@ -6,6 +6,7 @@
 use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use rand::{Rng, seq::SliceRandom};
 
 use crate::{LmError, llama::Llama, tokenizer::Tokenizer};
 
@@ -68,6 +69,23 @@ pub struct Batch {
     target_means: Tensor<2>,
     /// Rows of the flat hidden states that predict an answer token.
     answer_states: Tensor<1, Int>,
+}
+
+/// Batches of one pass over sequences of these lengths, by index: shuffled, but with neighbours of similar length, so that
+/// little is padding. All batches are full but for one.
+pub fn shuffled(lengths: &[usize], batch_size: usize, rng: &mut impl Rng) -> Vec<Vec<usize>> {
+    /// Sequences that may share a batch: this many batches' worth.
+    const WINDOW: usize = 16;
+
+    let mut order: Vec<usize> = (0..lengths.len()).collect();
+    order.shuffle(rng);
+    let batch_size = batch_size.max(1);
+    for window in order.chunks_mut(batch_size * WINDOW) {
+        window.sort_by_key(|index| lengths[*index]);
+    }
+    let mut batches: Vec<Vec<usize>> = order.chunks(batch_size).map(<[usize]>::to_vec).collect();
+    batches.shuffle(rng);
+    batches
 }
 
 /// Puts sequences into one batch.
@@ -156,4 +174,102 @@ fn log_probs(model: &Llama, hidden: Tensor<3>, states: &Tensor<1, Int>) -> Tenso
     let [batch, length, width] = hidden.dims();
     let hidden = hidden.reshape([batch * length, width]).select(0, states.clone());
     activation::log_softmax(model.logits(hidden), 1)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use rand::SeedableRng;
+
+    use super::*;
+    use crate::fixture;
+
+    fn losses(model: &Llama, sequences: &[&Sequence]) -> Vec<f64> {
+        let batch = collate(sequences, 0, &fixture::device());
+        batch.token_losses(model, batch.hidden(model)).into_data().iter::<f64>().collect()
+    }
+
+    #[test]
+    fn the_suffix_of_a_question_has_the_same_tokens_in_every_rationale() {
+        let tokenizer = fixture::tokenizer();
+        let encode = |body: &str| {
+            let text = format!("{body} The answer is 12");
+            encode_example(&tokenizer, "5 plus 7 is how much?", &text, " The answer is 12").unwrap()
+        };
+        let (short, long) = (encode(" so"), encode(" 5 plus 5 is 10, 10 plus 2 is 12\n"));
+        let answer = |sequence: &Sequence| sequence.tokens[sequence.answer_span.clone()].to_vec();
+        assert_eq!(answer(&short), answer(&long));
+        assert_eq!(tokenizer.decode(&answer(&short)).unwrap(), " The answer is 12");
+        assert_eq!(short.tokens[..short.target_start], long.tokens[..long.target_start]);
+        assert_eq!(short.tokens.last(), Some(&tokenizer.eos()));
+        assert_eq!(short.answer_span.end, short.tokens.len() - 1);
+        let error = encode_example(&tokenizer, "5 plus 7?", "It is 12", " The answer is 12").unwrap_err();
+        assert_eq!(error.to_string(), "the text does not end in ` The answer is 12`");
+    }
+
+    #[test]
+    fn losses_are_cross_entropies_of_target_tokens_only() {
+        let model = fixture::llama(5);
+        let sequence = &fixture::sequences(2)[1];
+        let batch = collate(&[sequence], 0, &fixture::device());
+        let length = sequence.tokens.len();
+        let logits = model.logits(batch.hidden(&model).reshape([length, 32])).into_data();
+        let logits: Vec<f64> = logits.iter::<f64>().collect();
+        // By hand: -ln softmax(logits of the place before)[token], averaged over the targets.
+        let mut sum = 0.0;
+        for place in sequence.target_start..length {
+            let row = &logits[(place - 1) * 300..place * 300];
+            let total: f64 = row.iter().map(|logit| logit.exp()).sum();
+            sum -= (row[sequence.tokens[place] as usize].exp() / total).ln();
+        }
+        let expected = sum / (length - sequence.target_start) as f64;
+        fixture::assert_close(&losses(&model, &[sequence]), &[expected], 1e-5);
+    }
+
+    #[test]
+    fn a_pass_holds_every_sequence_once_and_little_padding() {
+        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
+        let lengths: Vec<usize> = (0..100).map(|i| 5 + i * 37 % 90).collect();
+        let batches = shuffled(&lengths, 8, &mut rng);
+        let mut seen: Vec<usize> = batches.iter().flatten().copied().collect();
+        assert_ne!(seen, shuffled(&lengths, 8, &mut rng).concat());
+        seen.sort_unstable();
+        assert_eq!(seen, (0..100).collect::<Vec<_>>());
+        let padded: usize =
+            batches.iter().map(|b| b.len() * b.iter().map(|i| lengths[*i]).max().unwrap()).sum();
+        assert!(padded < lengths.iter().sum::<usize>() * 5 / 4, "{padded}");
+        assert_ne!(lengths[batches[0][0]], *lengths.iter().min().unwrap(), "not sorted as a whole");
+    }
+
+    #[test]
+    fn neighbours_and_padding_do_not_change_a_loss() {
+        let model = fixture::llama(5);
+        let sequences = fixture::sequences(5);
+        let together = losses(&model, &sequences.iter().collect::<Vec<_>>());
+        let alone: Vec<f64> = sequences.iter().flat_map(|sequence| losses(&model, &[sequence])).collect();
+        fixture::assert_close(&together, &alone, 1e-5);
+    }
+
+    #[test]
+    fn answer_rows_are_distributions_over_the_answer_span() {
+        let model = fixture::llama(5);
+        let sequences = fixture::sequences(3);
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        let hidden = batch.hidden(&model);
+        let [_, length, width] = hidden.dims();
+        let log_probs = batch.answer_log_probs(&model, hidden.clone());
+        assert_eq!(log_probs.dims()[0], batch.answer_rows[2].end);
+        let sums: Vec<f64> = log_probs.clone().exp().sum_dim(1).into_data().iter::<f64>().collect();
+        fixture::assert_close(&sums, &vec![1.0; sums.len()], 1e-5);
+        // The first answer token of the last sequence is predicted from the place before it.
+        let place = 2 * length + sequences[2].answer_span.start - 1;
+        let state = hidden.reshape([3 * length, width]).narrow(0, place, 1);
+        let expected = activation::log_softmax(model.logits(state), 1).into_data();
+        let found = log_probs.narrow(0, batch.answer_rows[2].start, 1).into_data();
+        fixture::assert_close(
+            &found.iter::<f64>().collect::<Vec<_>>(),
+            &expected.iter::<f64>().collect::<Vec<_>>(),
+            1e-5,
+        );
+    }
 }

@@ -30,12 +30,13 @@ pub struct Generation {
 
 /// Answers every prompt, in the order given.
 ///
-/// `on_batch` is called after each batch with the indices of its prompts and what was generated for them; an error from
-/// it ends the generation.
+/// `go_on` is called before each token, and `on_batch` after each batch with the indices of its prompts and what was
+/// generated for them; an error from either ends the generation.
 pub fn generate(
     language_model: &LanguageModel,
     prompts: &[String],
     options: &Options,
+    go_on: &dyn Fn() -> Result<(), StageError>,
     on_batch: &mut dyn FnMut(&[usize], &[Generation]) -> Result<(), StageError>,
 ) -> Result<Vec<Generation>, StageError> {
     use burn::module::Module;
@@ -50,7 +51,8 @@ pub fn generate(
     let mut generations = vec![None; prompts.len()];
     for indices in order.chunks(options.batch_size.max(1)) {
         let batch: Vec<&[u32]> = indices.iter().map(|index| encoded[*index].as_slice()).collect();
-        let written = greedy(&model, &batch, tokenizer.eos(), tokenizer.pad(), options.max_new_tokens);
+        let limit = options.max_new_tokens;
+        let written = greedy(&model, &batch, tokenizer.eos(), tokenizer.pad(), limit, go_on)?;
         let finished: Vec<Generation> = written
             .into_iter()
             .map(|tokens| {
@@ -67,18 +69,26 @@ pub fn generate(
 }
 
 /// The tokens each prompt is continued with, up to and including the end-of-text token.
-fn greedy(model: &Llama, prompts: &[&[u32]], eos: u32, pad: u32, limit: usize) -> Vec<Vec<u32>> {
+fn greedy(
+    model: &Llama,
+    prompts: &[&[u32]],
+    eos: u32,
+    pad: u32,
+    limit: usize,
+    go_on: &dyn Fn() -> Result<(), StageError>,
+) -> Result<Vec<Vec<u32>>, StageError> {
     let device = model.device();
     let mut written = vec![Vec::new(); prompts.len()];
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     if longest == 0 || limit == 0 {
-        return written;
+        return Ok(written);
     }
     let mut cache = model.cache(longest + limit - 1);
     // Rows still computed, by prompt; finished ones leave when a quarter of the batch is idle.
     let mut rows: Vec<usize> = (0..prompts.len()).collect();
     let mut next = prefill(model, prompts, longest, pad, &device, &mut cache);
     for step in 1..=limit {
+        go_on()?;
         let mut active = vec![false; rows.len()];
         for (place, row) in rows.iter().enumerate() {
             let done = written[*row].last() == Some(&eos);
@@ -115,7 +125,7 @@ fn greedy(model: &Llama, prompts: &[&[u32]], eos: u32, pad: u32, limit: usize) -
         let [batch, _, width] = hidden.dims();
         next = argmax(model.logits(hidden.reshape([batch, width])));
     }
-    written
+    Ok(written)
 }
 
 /// Fills the cache with the prompts and returns the first token after each.
@@ -153,4 +163,92 @@ fn prefill(
 
 fn argmax(logits: Tensor<2>) -> Vec<u32> {
     logits.argmax(1).into_data().iter::<i64>().map(|token| token as u32).collect()
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{
+        batch::{Sequence, collate},
+        fixture,
+        train::{Schedule, TrainOptions, Trainer},
+    };
+
+    /// A model that has learnt some sums, and their prompts.
+    fn taught() -> (LanguageModel, Vec<String>) {
+        let sequences: Vec<Sequence> = fixture::sequences(16);
+        let mut model = fixture::language_model(1);
+        let options = TrainOptions::new(1e-2, Schedule::Cosine { steps: 60, warmup: 0.1 });
+        let mut trainer = Trainer::new(model.model, options);
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        for _ in 0..60 {
+            trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
+        }
+        model.model = trainer.into_model();
+        let prompt =
+            |sequence: &Sequence| model.tokenizer.decode(&sequence.tokens[..sequence.target_start]).unwrap();
+        let prompts = sequences.iter().map(prompt).collect();
+        (model, prompts)
+    }
+
+    fn all(
+        model: &LanguageModel,
+        prompts: &[String],
+        max_new_tokens: usize,
+        batch_size: usize,
+    ) -> Vec<Generation> {
+        let mut seen = Vec::new();
+        let options = Options { max_new_tokens, batch_size };
+        let generations = generate(model, prompts, &options, &|| Ok(()), &mut |indices, finished| {
+            assert_eq!(indices.len(), finished.len());
+            seen.extend(indices.iter().copied().zip(finished.iter().cloned()));
+            Ok(())
+        })
+        .unwrap();
+        seen.sort_by_key(|(index, _)| *index);
+        assert_eq!(seen.into_iter().map(|(_, generation)| generation).collect::<Vec<_>>(), generations);
+        generations
+    }
+
+    #[test]
+    fn the_batch_size_does_not_change_a_text() {
+        let (model, prompts) = taught();
+        let together = all(&model, &prompts, 40, 16);
+        assert_eq!(all(&model, &prompts, 40, 1), together);
+        assert_eq!(all(&model, &prompts, 40, 5), together);
+        let ended = together.iter().filter(|generation| !generation.truncated).count();
+        assert!(ended > 8, "the model was taught to stop, and did so {ended} times of 16");
+        let right = together.iter().filter(|generation| generation.text.contains(" The answer is")).count();
+        assert!(right > 8, "{together:?}");
+    }
+
+    #[test]
+    fn the_limit_cuts_and_says_so() {
+        let (model, prompts) = taught();
+        let whole = all(&model, &prompts, 40, 16);
+        for (short, long) in all(&model, &prompts, 3, 16).iter().zip(&whole) {
+            assert!(long.tokens > 3, "{long:?}");
+            assert!(short.truncated && short.tokens == 3, "{short:?}");
+            assert!(long.text.starts_with(&short.text));
+        }
+    }
+
+    #[test]
+    fn an_error_from_the_listener_ends_it() {
+        let model = fixture::language_model(1);
+        let prompts = vec!["1 plus 1".to_owned(); 4];
+        let options = Options { max_new_tokens: 2, batch_size: 2 };
+        let mut calls = 0;
+        let result = generate(&model, &prompts, &options, &|| Ok(()), &mut |_, _| {
+            calls += 1;
+            Err(StageError::Cancelled)
+        });
+        assert!(matches!(result, Err(StageError::Cancelled)));
+        assert_eq!(calls, 1);
+
+        let stop = || Err(StageError::Cancelled);
+        let result = generate(&model, &prompts, &options, &stop, &mut |_, _| panic!("no batch is finished"));
+        assert!(matches!(result, Err(StageError::Cancelled)));
+    }
 }

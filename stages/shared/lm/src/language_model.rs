@@ -153,3 +153,65 @@ impl LanguageModel {
             .map_err(|error| LmError::Weights { path, problem: error.to_string() })
     }
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{batch::collate, fixture};
+
+    #[test]
+    fn saved_and_loaded_models_are_equal_and_so_are_their_bytes() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let model = fixture::language_model(1);
+        model.save(one.path()).unwrap();
+        let loaded = LanguageModel::load(one.path(), &fixture::device()).unwrap();
+        loaded.save(two.path()).unwrap();
+        for name in [CONFIG, TOKENIZER, TOKENIZER_CONFIG, WEIGHTS] {
+            let read = |folder: &tempfile::TempDir| fs::read(folder.path().join(name)).unwrap();
+            assert_eq!(read(&one), read(&two), "{name}");
+        }
+        let sequences = fixture::sequences(2);
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        assert_eq!(batch.hidden(&model.model).to_data(), batch.hidden(&loaded.model).to_data());
+        assert_eq!(loaded.config, model.config);
+    }
+
+    #[test]
+    fn the_weights_have_the_names_and_shapes_of_the_checkpoint() {
+        let folder = tempfile::tempdir().unwrap();
+        fixture::tiny_llama_model().save(folder.path()).unwrap();
+        let ours = fs::read(folder.path().join(WEIGHTS)).unwrap();
+        let theirs = fs::read(fixture::tiny_llama().join(WEIGHTS)).unwrap();
+        let (ours, theirs) = (
+            safetensors::SafeTensors::deserialize(&ours).unwrap(),
+            safetensors::SafeTensors::deserialize(&theirs).unwrap(),
+        );
+        assert_eq!(ours.len(), theirs.len());
+        for (name, view) in theirs.iter() {
+            assert_eq!(ours.tensor(name).unwrap(), view, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_folder_that_does_not_fit_is_refused_by_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let model = fixture::language_model(1);
+        model.save(folder.path()).unwrap();
+        let mut config = model.config.clone();
+        config.rope_scaling = Some(serde_json::json!({"factor": 8.0}));
+        fs::write(folder.path().join(CONFIG), serde_json::to_vec(&config).unwrap()).unwrap();
+        let error = LanguageModel::load(folder.path(), &fixture::device()).unwrap_err();
+        assert!(error.to_string().contains("`rope_scaling` is not supported"), "{error}");
+
+        let mut config = model.config.clone();
+        config.num_hidden_layers = 3;
+        fs::write(folder.path().join(CONFIG), serde_json::to_vec(&config).unwrap()).unwrap();
+        let error = LanguageModel::load(folder.path(), &fixture::device()).unwrap_err();
+        assert!(matches!(error, LmError::Weights { .. }), "{error}");
+
+        fs::remove_file(folder.path().join(CONFIG)).unwrap();
+        let error = LanguageModel::load(folder.path(), &fixture::device()).unwrap_err();
+        assert!(matches!(error, LmError::Io { .. }), "{error}");
+    }
+}

@@ -22,3 +22,7 @@ pub mod train;
 pub mod generate;
 
 pub mod assistant;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod fixture;

@@ -558,3 +558,113 @@ fn normal(shape: [usize; 2], deviation: f64, rng: &mut ChaCha8Rng) -> TensorData
     values.truncate(count);
     TensorData::new(values, shape)
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::fixture;
+
+    fn random_tokens(shape: [usize; 2], vocab: i32) -> Tensor<2, Int> {
+        let mut rng = ChaCha8Rng::seed_from_u64(7);
+        let tokens: Vec<i32> = (0..shape[0] * shape[1]).map(|_| rng.random_range(2..vocab)).collect();
+        Tensor::from_data(TensorData::new(tokens, shape), &fixture::device())
+    }
+
+    fn positions(batch: usize, places: std::ops::Range<i32>) -> Tensor<2, Int> {
+        let places: Vec<i32> = places.collect();
+        Tensor::<1, Int>::from_data(places.as_slice(), &fixture::device()).unsqueeze().repeat_dim(0, batch)
+    }
+
+    fn causal(batch: usize, new: usize, all: usize) -> Tensor<3, Bool> {
+        let past = all - new;
+        let mask: Vec<bool> = (0..new * all).map(|i| i % all <= past + i / all).collect();
+        Tensor::<3, Bool>::from_data(TensorData::new(mask, [1, new, all]), &fixture::device())
+            .repeat_dim(0, batch)
+    }
+
+    #[test]
+    fn logits_are_those_of_transformers() {
+        // fixtures/reference.py; both sides compute in f32 and round differently, hence not bit-equal.
+        let reference: serde_json::Value =
+            serde_json::from_slice(&std::fs::read(fixture::tiny_llama().join("logits.json")).unwrap())
+                .unwrap();
+        let rows = |value: &serde_json::Value| -> Vec<f64> {
+            let flat = value.as_array().unwrap().iter().flat_map(|value| match value {
+                serde_json::Value::Array(inner) => inner.clone(),
+                other => vec![other.clone()],
+            });
+            flat.map(|number| number.as_f64().unwrap()).collect()
+        };
+        let tokens: Vec<i32> = rows(&reference["tokens"]).iter().map(|token| *token as i32).collect();
+        let tokens = Tensor::from_data(TensorData::new(tokens, [2, 7]), &fixture::device());
+        let model = fixture::tiny_llama_model().model;
+        let hidden = model.hidden(tokens, positions(2, 0..7), causal(2, 7, 7));
+        let logits = model.logits(hidden.reshape([14, 16])).into_data();
+        let expected: Vec<f64> = reference["logits"].as_array().unwrap().iter().flat_map(rows).collect();
+        assert_eq!(expected.len(), 2 * 7 * 40);
+        fixture::assert_close(&logits.iter::<f64>().collect::<Vec<_>>(), &expected, 1e-5);
+    }
+
+    #[test]
+    fn cached_and_full_sequence_agree() {
+        let model = fixture::llama(3);
+        let tokens = random_tokens([2, 9], 30);
+        let full = model.hidden(tokens.clone(), positions(2, 0..9), causal(2, 9, 9));
+        let mut cache = model.cache(9);
+        let mut parts = Vec::new();
+        for (start, end) in [(0, 5), (5, 6), (6, 9)] {
+            let new = tokens.clone().narrow(1, start, end - start);
+            let places = positions(2, start as i32..end as i32);
+            parts.push(model.extend(new, places, causal(2, end - start, end), &mut cache));
+        }
+        assert_eq!(cache.len(), 9);
+        let difference = (full - Tensor::cat(parts, 1)).abs().max().into_scalar::<f32>();
+        assert!(difference < 1e-4, "{difference}");
+    }
+
+    #[test]
+    fn hidden_states_end_in_the_normed_state_and_feel_every_layer() {
+        let model = fixture::llama(3);
+        let arguments = || (random_tokens([1, 4], 30), positions(1, 0..4), causal(1, 4, 4));
+        let (tokens, places, mask) = arguments();
+        let states = model.hidden_states(tokens, places, mask);
+        let (tokens, places, mask) = arguments();
+        let last = model.hidden(tokens, places, mask);
+        assert_eq!(states.len(), 3);
+        assert_eq!(states[2].to_data(), last.to_data());
+        assert_ne!(states[0].to_data(), states[1].to_data());
+    }
+
+    #[test]
+    fn what_the_mask_hides_does_not_matter() {
+        let model = fixture::llama(3);
+        let tokens = random_tokens([1, 6], 30);
+        let changed = tokens.clone().slice_assign([0..1, 2..3], Tensor::from_data([[5]], &fixture::device()));
+        let mask = causal(1, 6, 6).slice_fill([0..1, 0..6, 2..3], false).slice_fill([0..1, 2..3, 2..3], true);
+        let one = model.hidden(tokens, positions(1, 0..6), mask.clone());
+        let two = model.hidden(changed, positions(1, 0..6), mask);
+        let keep = |hidden: Tensor<3>| hidden.narrow(1, 3, 3).to_data();
+        assert_eq!(keep(one), keep(two));
+    }
+
+    #[test]
+    fn the_seed_decides_the_weights() {
+        let table = |seed| fixture::llama(seed).model.embed_tokens.weight.val().to_data();
+        assert_eq!(table(1), table(1));
+        assert_ne!(table(1), table(2));
+        let values: Vec<f64> = table(1).iter::<f64>().collect();
+        let deviation = (values.iter().map(|value| value * value).sum::<f64>() / values.len() as f64).sqrt();
+        assert!((deviation - 0.02).abs() < 0.002, "{deviation}");
+    }
+
+    #[test]
+    fn what_cannot_be_computed_is_named() {
+        let mut config = fixture::config();
+        assert_eq!(config.problems(), vec![]);
+        config.num_key_value_heads = 3;
+        config.attention_bias = true;
+        let fields: Vec<_> = config.problems().into_iter().map(|(field, _)| field).collect();
+        assert_eq!(fields, ["attention_bias", "num_key_value_heads"]);
+    }
+}

@@ -15,11 +15,14 @@ use burn::{
     tensor::{Device, Gradients, Tensor, TensorData},
 };
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
-use serde::{Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::LmError;
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
+
+/// The entry of a checkpoint that is no tensor.
+const STATE: &str = "state";
 
 /// Summing more numbers at once would split the sum by the number of threads, and so round differently.
 const SUM_AT_ONCE: usize = 1 << 20;
@@ -268,23 +271,29 @@ impl ModuleMapper for Update<'_> {
 #[derive(Debug, Default)]
 pub struct Checkpoint {
     tensors: BTreeMap<String, (Vec<usize>, Vec<u8>)>,
-    steps: BTreeMap<String, usize>,
-    extra: serde_json::Value,
+    state: State,
     /// Where it was read from, for messages.
     path: PathBuf,
+}
+
+/// What a checkpoint holds beside tensors. CBOR, not JSON: numbers come back as they were, infinite ones included.
+#[derive(Debug, Default, Serialize, Deserialize)]
+struct State {
+    steps: BTreeMap<String, usize>,
+    extra: Option<ciborium::Value>,
 }
 
 impl Checkpoint {
     /// A checkpoint that also holds what the kind itself must remember: its place in the data, its averages.
     pub fn new(extra: &impl Serialize) -> Self {
-        let extra = serde_json::to_value(extra).expect("plain data serializes");
-        Self { extra, ..Self::default() }
+        let extra = ciborium::Value::serialized(extra).expect("plain data serializes");
+        Self { state: State { extra: Some(extra), ..State::default() }, ..Self::default() }
     }
 
     /// Adds a trainer under a name. Gradients waiting for a step are not kept: save between steps.
     pub fn add<M: Module>(&mut self, name: &str, trainer: &Trainer<M>) {
         debug_assert!(trainer.gradients.is_empty(), "a checkpoint is taken between steps");
-        self.steps.insert(name.to_owned(), trainer.step);
+        self.state.steps.insert(name.to_owned(), trainer.step);
         let mut save = Save { path: vec![format!("{name}/weight")], tensors: &mut self.tensors };
         trainer.model.visit(&mut save);
         for (path, (first, second)) in &trainer.moments {
@@ -295,7 +304,7 @@ impl Checkpoint {
 
     /// Gives a trainer, made like the one that was added, the weights, moments and step it had.
     pub fn restore<M: Module>(&self, name: &str, trainer: &mut Trainer<M>) -> Result<(), LmError> {
-        let steps = self.steps.get(name);
+        let steps = self.state.steps.get(name);
         trainer.step = *steps.ok_or_else(|| self.failed(format!("there is no `{name}` in it")))?;
         let mut load = Load {
             path: vec![format!("{name}/weight")],
@@ -315,22 +324,24 @@ impl Checkpoint {
 
     /// What [`Checkpoint::new`] was given.
     pub fn extra<T: DeserializeOwned>(&self) -> Result<T, LmError> {
-        T::deserialize(&self.extra).map_err(|error| self.failed(error.to_string()))
+        let extra = self.state.extra.as_ref().unwrap_or(&ciborium::Value::Null);
+        extra.deserialized().map_err(|error| self.failed(error.to_string()))
     }
 
     /// Writes the checkpoint of a folder, replacing the one before it in one move.
     pub fn save(&self, folder: &Path) -> Result<(), LmError> {
-        let state = serde_json::json!({ "steps": self.steps, "extra": self.extra });
-        let views = self.tensors.iter().map(|(name, (shape, bytes))| {
-            let view =
-                TensorView::new(Dtype::F32, shape.clone(), bytes).expect("the bytes came with their shape");
-            (name, view)
-        });
-        let metadata = std::collections::HashMap::from([("state".to_owned(), state.to_string())]);
+        let mut state = Vec::new();
+        ciborium::into_writer(&self.state, &mut state).expect("plain data serializes into memory");
+        let view = |dtype, shape: &[usize], bytes| {
+            TensorView::new(dtype, shape.to_vec(), bytes).expect("the bytes came with their shape")
+        };
+        let mut views: Vec<(&str, TensorView)> = vec![(STATE, view(Dtype::U8, &[state.len()], &state))];
+        views.extend(
+            self.tensors.iter().map(|(name, (shape, bytes))| (name.as_str(), view(Dtype::F32, shape, bytes))),
+        );
         let path = folder.join(CHECKPOINT);
         let failed = |problem: String| LmError::Checkpoint { path: path.clone(), problem };
-        let bytes =
-            safetensors::serialize(views, Some(metadata)).map_err(|error| failed(error.to_string()))?;
+        let bytes = safetensors::serialize(views, None).map_err(|error| failed(error.to_string()))?;
         let part = folder.join(format!("{CHECKPOINT}.part"));
         fs::File::create(&part)
             .and_then(|mut file| file.write_all(&bytes).and_then(|()| file.sync_all()))
@@ -347,19 +358,14 @@ impl Checkpoint {
             Err(source) => return Err(LmError::Io { path, source }),
         };
         let failed = |problem: String| LmError::Checkpoint { path: path.clone(), problem };
-        let (_, header) = SafeTensors::read_metadata(&file).map_err(|error| failed(error.to_string()))?;
-        let state = header.metadata().as_ref().and_then(|metadata| metadata.get("state"));
-        let state = state.ok_or_else(|| failed("it holds no state".into()))?;
-        let mut state: serde_json::Value =
-            serde_json::from_str(state).map_err(|error| failed(error.to_string()))?;
-        let steps =
-            serde_json::from_value(state["steps"].take()).map_err(|error| failed(error.to_string()))?;
         let tensors = SafeTensors::deserialize(&file).map_err(|error| failed(error.to_string()))?;
+        let state = tensors.tensor(STATE).map_err(|error| failed(error.to_string()))?;
+        let state = ciborium::from_reader(state.data()).map_err(|error| failed(error.to_string()))?;
+        let tensors = tensors.iter().filter(|(name, _)| *name != STATE);
         let tensors = tensors
-            .iter()
             .map(|(name, view)| (name.to_owned(), (view.shape().to_vec(), view.data().to_vec())))
             .collect();
-        Ok(Some(Self { tensors, steps, extra: state["extra"].take(), path }))
+        Ok(Some(Self { tensors, state, path }))
     }
 
     fn failed(&self, problem: String) -> LmError {
@@ -442,5 +448,147 @@ impl ModuleMapper for Load<'_> {
         }
         let active = param.is_require_grad();
         param.map(|_| weight.autodiff().set_require_grad(active))
+    }
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use crate::{
+        batch::{Sequence, collate},
+        fixture,
+        llama::{Llama, LlamaConfig},
+    };
+
+    fn trainer(seed: u64) -> Trainer<Llama> {
+        Trainer::new(
+            fixture::llama(seed),
+            TrainOptions::new(3e-3, Schedule::Cosine { steps: 60, warmup: 0.1 }),
+        )
+    }
+
+    fn loss(model: &Llama, sequences: &[Sequence]) -> Tensor<1> {
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        batch.token_losses(model, batch.hidden(model))
+    }
+
+    fn weights(trainer: &Trainer<Llama>) -> BTreeMap<String, (Vec<usize>, Vec<u8>)> {
+        let mut checkpoint = Checkpoint::default();
+        checkpoint.add("model", trainer);
+        checkpoint.tensors
+    }
+
+    #[test]
+    fn a_two_layer_model_overfits_one_batch() {
+        let sequences = fixture::sequences(4);
+        let mut trainer = trainer(1);
+        trainer.options.learning_rate = 1e-2;
+        let before = loss(&trainer.model, &sequences).mean().into_scalar::<f32>();
+        for step in 1..=60 {
+            let report = trainer.step_on(loss(&trainer.model, &sequences).mean());
+            assert_eq!(report.step, step);
+            assert!(report.gradient_norm > 0.0);
+        }
+        let after = loss(&trainer.into_model(), &sequences).mean().into_scalar::<f32>();
+        assert!(before > 5.0 && after < 0.3, "{before} -> {after}");
+    }
+
+    #[test]
+    fn eight_in_one_equal_eight_accumulated() {
+        let sequences = fixture::sequences(8);
+        let (mut whole, mut parts) = (trainer(1), trainer(1));
+        let one = whole.step_on(loss(&whole.model, &sequences).sum() / 8.0);
+        for sequence in &sequences {
+            parts.accumulate(loss(&parts.model, std::slice::from_ref(sequence)).sum() / 8.0);
+        }
+        let eight = parts.step();
+        assert!((one.gradient_norm - eight.gradient_norm).abs() < 1e-5 * one.gradient_norm);
+        let value =
+            |trainer: &Trainer<Llama>| loss(&trainer.valid(), &sequences).sum().into_scalar::<f32>() as f64;
+        fixture::assert_close(&[value(&whole)], &[value(&parts)], 1e-5);
+    }
+
+    #[test]
+    fn one_step_is_adamw_worked_out_by_hand() {
+        let options = TrainOptions { weight_decay: 0.5, ..TrainOptions::new(0.1, Schedule::Constant) };
+        let device = fixture::device();
+        let linear = burn::nn::Linear {
+            weight: Param::from_data([[1.0f32], [2.0]], &device),
+            bias: Some(Param::from_data([3.0f32], &device)),
+        };
+        let mut trainer = Trainer::new(linear, options);
+        // The gradient is (3, 4) in the weight and 0 in the bias; its norm is 5 and it is cut to (0.6, 0.8).
+        let x = Tensor::<2>::from_data([[3.0f32, 4.0]], &device);
+        let y = trainer.model.forward(x).sum() - trainer.model.bias.as_ref().unwrap().val().sum();
+        assert_eq!(trainer.step_on(y).gradient_norm, 5.0);
+        // First step of Adam: m / sqrt(v) is the gradient's sign. 1 (1 - 0.05) - 0.1, 2 (1 - 0.05) - 0.1.
+        let weight: Vec<f64> = trainer.model.weight.val().into_data().iter::<f64>().collect();
+        fixture::assert_close(&weight, &[0.85, 1.8], 1e-6);
+        let bias: Vec<f64> = trainer.model.bias.unwrap().val().into_data().iter::<f64>().collect();
+        assert_eq!(bias, [3.0]);
+    }
+
+    #[test]
+    fn the_cosine_warms_up_and_ends_at_zero() {
+        let schedule = Schedule::Cosine { steps: 110, warmup: 10.0 / 110.0 };
+        assert_eq!(schedule.factor(0), 0.1);
+        assert_eq!(schedule.factor(9), 1.0);
+        assert_eq!(schedule.factor(10), 1.0);
+        assert!((schedule.factor(60) - 0.5).abs() < 1e-12);
+        assert!(schedule.factor(110) < 1e-12);
+    }
+
+    #[test]
+    fn a_killed_training_resumes_bit_for_bit() {
+        let folder = tempfile::tempdir().unwrap();
+        let sequences = fixture::sequences(12);
+        let train = |trainer: &mut Trainer<Llama>, steps: std::ops::Range<usize>| {
+            for step in steps {
+                let loss = loss(&trainer.model, &sequences[step % 3 * 4..][..4]).mean();
+                trainer.step_on(loss);
+            }
+        };
+        let mut straight = trainer(1);
+        train(&mut straight, 0..10);
+
+        assert!(Checkpoint::load(folder.path()).unwrap().is_none());
+        let mut killed = trainer(1);
+        train(&mut killed, 0..6);
+        // JSON would round the first number and lose the second.
+        let extra = [0.1 + 0.2 + 1e-17 / 3.0, f64::INFINITY, 2.0 / 3.0 * 1e-300];
+        let mut checkpoint = Checkpoint::new(&extra);
+        checkpoint.add("student", &killed);
+        checkpoint.save(folder.path()).unwrap();
+        train(&mut killed, 6..8);
+        drop(killed);
+
+        let checkpoint = Checkpoint::load(folder.path()).unwrap().unwrap();
+        assert_eq!(checkpoint.extra::<[f64; 3]>().unwrap(), extra);
+        // Another seed: everything must come from the checkpoint.
+        let mut resumed = trainer(2);
+        checkpoint.restore("student", &mut resumed).unwrap();
+        assert_eq!(resumed.steps(), 6);
+        train(&mut resumed, 6..10);
+        assert_eq!(weights(&resumed), weights(&straight));
+
+        let error = checkpoint.restore("assistant", &mut trainer(2)).unwrap_err();
+        assert!(error.to_string().contains("there is no `assistant` in it"), "{error}");
+    }
+
+    #[test]
+    fn the_number_of_threads_does_not_change_the_weights() {
+        // Large enough for flex to split matrix products, softmax rows and copies over threads.
+        let config = LlamaConfig { hidden_size: 128, intermediate_size: 384, ..fixture::config() };
+        let run = |threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| {
+                let model = Llama::init(&config, 1, &fixture::device());
+                let mut trainer = Trainer::new(model, TrainOptions::new(1e-3, Schedule::Constant));
+                trainer.step_on(loss(&trainer.model, &fixture::sequences(64)).mean());
+                weights(&trainer)
+            })
+        };
+        assert_eq!(run(1), run(2));
     }
 }

@@ -26,9 +26,9 @@ static REWRITES: LazyLock<Vec<Rewrite>> = LazyLock::new(|| {
         (r"\\!\s*", ""),
         (r"\\[,;: ]|~", "\u{2009}"),
         (r"\\(?:left|right|displaystyle|quad|limits)\b", ""),
-        (r"\\[dtc]frac\b", r"\frac"),
-        (r"\\(?:times|cdot)\b|×|·|∙", "*"),
-        (r"\\div\b|÷", "/"),
+        (r"\\[dtc]frac", r"\frac"),
+        (r"\\(?:times|cdot)(\d|\b)|×|·|∙", "*$1"),
+        (r"\\div(\d|\b)|÷", "/$1"),
         (r"\\?\$|€|£|¥", ""),
         (r"\\?%", ""),
         (r"\^\s*\{?\s*\\circ\s*\}?|\\degree\b|°", ""),
@@ -44,6 +44,7 @@ static REWRITES: LazyLock<Vec<Rewrite>> = LazyLock::new(|| {
         (r"\\frac\s*(\d)\s*\{", r"\frac{$1}{"),
         (r"(\\frac\{[^{}]*\})\s*(\d)", "$1{$2}"),
         (r"\\sqrt\s*(\d)", r"\sqrt{$1}"),
+        (r"([_^])\{(\w)\}", "$1$2"),
         (r"(^|[^\d])\.(\d)", "${1}0.$2"),
     ];
     let compile = |(source, with)| Rewrite {
@@ -113,22 +114,15 @@ pub(crate) fn number(answer: &str) -> Option<Rational> {
 /// Whether an answer equals the gold one, as far as this comparer knows.
 pub(crate) fn equal(gold: &str, answer: &str) -> bool {
     let (gold, answer) = (canonical(gold), canonical(answer));
-    same(&right_side(&gold), &right_side(&answer)) || same(&gold, &answer)
+    same(right_side(&gold), right_side(&answer)) || same(&gold, &answer)
 }
 
-/// `5` of `x = 5` and of `2 + 3 = 5`; anything else as it is.
-fn right_side(text: &str) -> String {
-    match text.rsplit_once('=') {
-        Some((left, right)) if left.trim().chars().count() <= 2 && !left.contains(['!', '<', '>', '\\']) => {
-            right.trim().to_owned()
-        }
-        Some((left, right))
-            if !right.trim().is_empty() && value(left) == value(right) && value(left).is_some() =>
-        {
-            right.trim().to_owned()
-        }
-        Some(_) | None => text.to_owned(),
-    }
+/// `5` of `x = 5` and of `n = 2 + 3 = 5`; anything else as it is.
+fn right_side(text: &str) -> &str {
+    let Some((left, right)) = text.rsplit_once('=') else { return text };
+    let named = left.trim().chars().count() <= 2 && !left.contains(['!', '<', '>', '\\']);
+    let before = left.rsplit('=').next().and_then(value);
+    if named || before.is_some() && before == value(right) { right.trim() } else { text }
 }
 
 /// The value of a number, perhaps with a unit in words behind it.

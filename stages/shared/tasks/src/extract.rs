@@ -6,7 +6,7 @@
 
 use std::{borrow::Cow, sync::LazyLock};
 
-use regex::Regex;
+use regex::{Captures, Regex};
 
 /// The longest piece of a text that is looked at as an answer, in bytes.
 const MAX_ANSWER: usize = 1000;
@@ -21,7 +21,7 @@ fn pattern(source: &str) -> Regex {
 
 /// `answer is`, `answer:`, `final answer (in dollars) =`, `Final Answer` as a heading, `####`.
 static ANCHOR: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?im)####|\banswer\b(?:[^\n:=]{0,50}?(?:\bis\b(?:[ \t*]*:)?|:|=)|\W{0,6}$)"));
+    LazyLock::new(|| pattern(r"(?im)####|\banswer\b(?:[^\n:=]{0,50}?(?:\bis\b(?:[ \t*]*:)?|:|=)|[ \t*_]*$)"));
 /// A question that the model asks itself or invents.
 static ASKED: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"(?m)^[ \t]*\**(?:Q|Question|Problem)[ \t]*\d*\**[ \t]*:"));
@@ -30,21 +30,27 @@ static NUMBER: LazyLock<Regex> = LazyLock::new(|| {
         r"(?:\d+\s*)?\\[dtc]?frac\s*\{\s*-?\d+\s*\}\s*\{\s*\d+\s*\}|\d+[ ]\d+/\d+|(?:\d+(?:,\d{3})+(?:\.\d+)?|\d*\.\d+|\d+)(?:/\d+)?",
     )
 });
+/// Thousands apart by spaces, which only a statement of the answer is read for.
+static GROUPED: LazyLock<Regex> = LazyLock::new(|| pattern(r"^\d{1,3}(?: \d{3})+\b"));
 /// The end of the clause that states an answer.
 static CLAUSE_END: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"[.;!?](?:\s|$)|\n|(?i)\b(?:because|since|as)\b"));
 static LETTER_ANCHOR: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"(?i:answer|choice|option)(?i:\s+is\s*:?|\s*:)?(?:[\s*_$(\[{"'\\]|text(?:bf)?\{|math(?:bf|rm)\{)*([A-Z])\b"#,
+        r#"(?i:answer|choice|option)(?i:\s+(?:is|(?:would|must|should) be)\s*:?|\s*:)?(?:[\s*_$(\[{"'\\]|text(?:bf)?\{|math(?:bf|rm)\{)*([A-Z])\b"#,
     )
 });
 /// A line that is only a letter, perhaps after a word that draws a conclusion.
 static LETTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r#"^(?i:[\s*_$(\["']*(?:therefore|thus|hence|so)\b[,:]?)?[\s*_$(\[{"']*([A-Z])[\s*_$)\]}"'.:]*$"#)
 });
+/// A second letter after the first: the announcement names no single one.
+static SEVERAL: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"^[)*\s]*(?:,|/|\b(?:or|and)\b)\s*(?:(?:or|and)\s+)?[(*]*([A-Z])\b"));
 /// A letter with what may follow it, as `B) paris`.
 static LETTER_HEAD: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[\s*_(\[]*([A-Z])[).:\]]+(.*)$"));
-static YES_NO: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?i)\b(yes|no|true|false)\b"));
+static YES_NO: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r"(?i)\byes(?: or |/)no\b|\b(yes|no|true|false)\b"));
 
 /// A text as scoring sees it.
 pub(crate) struct Visible<'t> {
@@ -179,12 +185,14 @@ pub(crate) fn stated_number(statement: &str) -> Option<&str> {
     let clause = clause(statement);
     let after = clause.rfind('=').map_or(0, |at| at + 1);
     let found = NUMBER.find_at(clause, after).or_else(|| NUMBER.find(clause))?;
-    Some(signed(clause, found.start(), found.end()))
+    let grouped = GROUPED.find(&clause[found.start()..]).map(|grouped| found.start() + grouped.end());
+    Some(signed(clause, found.start(), grouped.unwrap_or(found.end())))
 }
 
 /// The last number of a text.
 pub(crate) fn last_number(text: &str) -> Option<&str> {
-    let found = NUMBER.find_iter(text).last()?;
+    let exponent = |start: usize| text[..start].ends_with(['^', '_']) || text[..start].ends_with("^{");
+    let found = NUMBER.find_iter(text).filter(|found| !exponent(found.start())).last()?;
     Some(short(signed(text, found.start(), found.end())))
 }
 
@@ -211,8 +219,12 @@ pub(crate) fn boxed_letter(content: &str, choices: usize) -> Option<char> {
 
 /// The letter in the last announcement of an answer, a choice or an option.
 pub(crate) fn announced_letter(text: &str, choices: usize) -> Option<char> {
-    let letters = LETTER_ANCHOR.captures_iter(text).filter_map(|found| found.get(1)?.as_str().chars().next());
-    letters.filter(|letter| within(*letter, choices)).last()
+    let letter =
+        |found: &Captures| found.get(1)?.as_str().chars().next().filter(|letter| within(*letter, choices));
+    let found = LETTER_ANCHOR.captures_iter(text).filter(|found| letter(found).is_some()).last()?;
+    let after = short(&text[found.get(0)?.end()..]);
+    let several = SEVERAL.captures(after).is_some_and(|second| letter(&second).is_some());
+    if several { None } else { letter(&found) }
 }
 
 /// The letter a line consists of, or that heads the very choice it names.
@@ -247,7 +259,8 @@ fn folded(text: &str) -> String {
 
 /// The first `yes` or `no` of a piece of text; `true` and `false` count as such.
 pub(crate) fn yes_or_no(piece: &str) -> Option<&'static str> {
-    let word = YES_NO.find(piece)?.as_str().to_ascii_lowercase();
+    // "Yes or no" is the question, not an answer.
+    let word = YES_NO.captures_iter(piece).find_map(|found| found.get(1))?.as_str().to_ascii_lowercase();
     Some(if word == "yes" || word == "true" { "yes" } else { "no" })
 }
 

@@ -242,7 +242,7 @@ fn split_digits(text: &str) -> (&str, &str) {
 
 /// A separator of thousands with exactly three digits after it.
 fn group_of_three(text: &str) -> Option<(&str, &str)> {
-    const SEPARATORS: [&str; 6] = ["{,}", ",", "'", "\u{a0}", "\u{2009}", "\u{202f}"];
+    const SEPARATORS: [&str; 7] = ["{,}", ",", "'", " ", "\u{a0}", "\u{2009}", "\u{202f}"];
     let after = SEPARATORS.iter().find_map(|separator| text.strip_prefix(separator))?;
     let (group, rest) = split_digits(after);
     (group.len() == 3).then_some((group, rest))
@@ -262,6 +262,7 @@ mod tests {
             ("58,500", "58500"),
             ("1{,}234", "1234"),
             ("1'234", "1234"),
+            ("3 400", "3400"),
             ("1\u{202f}234", "1234"),
             (".5", "1/2"),
             ("5.", "5"),

@@ -121,4 +121,6 @@ fn yes_no(text: &str) -> Found {
 }
 
 #[cfg(test)]
+mod data;
+#[cfg(test)]
 mod tests;

@@ -21,8 +21,26 @@ pub(super) struct Changes {
 #[derive(Debug, Serialize, Deserialize)]
 struct Change {
     verb: String,
-    operator: Operator,
+    effect: Effect,
     amount: i64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum Effect {
+    Gain,
+    Loss,
+    Multiple,
+}
+
+impl Effect {
+    fn operator(self) -> Operator {
+        match self {
+            Self::Gain => Operator::Plus,
+            Self::Loss => Operator::Minus,
+            Self::Multiple => Operator::Times,
+        }
+    }
 }
 
 impl Changes {
@@ -32,21 +50,19 @@ impl Changes {
         let mut changes = Vec::new();
         for _ in 0..rng.random_range(2..=3) {
             let change = Change::draw(rng);
-            value = match change.operator {
-                Operator::Times => value * change.amount,
-                Operator::Minus => value - change.amount,
-                Operator::Plus | Operator::Greater | Operator::Less | Operator::After => {
-                    value + change.amount
-                }
+            value = match change.effect {
+                Effect::Gain => value + change.amount,
+                Effect::Loss => value - change.amount,
+                Effect::Multiple => value * change.amount,
             };
             if !(1..=60).contains(&value) {
                 return None;
             }
             changes.push(change);
         }
-        let of = |operator| changes.iter().filter(|change| change.operator == operator).count();
-        // Without a change that is no addition, adding everything up would be right.
-        if of(Operator::Plus) == changes.len() || of(Operator::Times) > 1 {
+        let of = |effect| changes.iter().filter(|change| change.effect == effect).count();
+        // Without a change that is no gain, adding everything up would be right.
+        if of(Effect::Gain) == changes.len() || of(Effect::Multiple) > 1 {
             return None;
         }
         Some(Self { name: pick(&NAMES, rng), object: pick(&OBJECTS, rng), start, changes })
@@ -60,30 +76,26 @@ impl Changes {
 
 impl Change {
     fn draw(rng: &mut ChaCha8Rng) -> Self {
-        let amount = rng.random_range(2..=12);
+        let amount = rng.random_range(2..=9);
         match rng.random_range(0..20_u32) {
-            0..=8 => Self { verb: pick(&["finds", "buys", "gets"], rng), operator: Operator::Plus, amount },
-            9..=17 => {
-                Self { verb: pick(&["loses", "sells", "drops"], rng), operator: Operator::Minus, amount }
-            }
-            18 => Self { verb: "doubles".into(), operator: Operator::Times, amount: 2 },
-            19.. => Self { verb: "triples".into(), operator: Operator::Times, amount: 3 },
+            0..=8 => Self { verb: pick(&["finds", "buys", "gets"], rng), effect: Effect::Gain, amount },
+            9..=17 => Self { verb: pick(&["loses", "sells", "drops"], rng), effect: Effect::Loss, amount },
+            18 => Self { verb: "doubles".into(), effect: Effect::Multiple, amount: 2 },
+            19.. => Self { verb: "triples".into(), effect: Effect::Multiple, amount: 3 },
         }
     }
 
     fn phrase(&self) -> String {
-        match self.operator {
-            Operator::Times => format!("{} them", self.verb),
-            Operator::Plus | Operator::Minus | Operator::Greater | Operator::Less | Operator::After => {
-                format!("{} {}", self.verb, self.amount)
-            }
+        match self.effect {
+            Effect::Gain | Effect::Loss => format!("{} {}", self.verb, self.amount),
+            Effect::Multiple => format!("{} them", self.verb),
         }
     }
 }
 
 impl Family for Changes {
     fn key(&self) -> String {
-        let changes = self.changes.iter().map(|change| format!("{:?} {}", change.operator, change.amount));
+        let changes = self.changes.iter().map(|change| format!("{:?} {}", change.effect, change.amount));
         format!("{} {}", self.start, changes.collect::<Vec<_>>().join(" "))
     }
 
@@ -103,31 +115,22 @@ impl Family for Changes {
     fn solve(&self) -> Solution {
         let steps = self.changes.iter().enumerate().map(|(index, change)| {
             let left = index.checked_sub(1).map_or(Operand::given(self.start), Operand::from);
-            Step::new(left, change.operator, Operand::given(change.amount))
+            Step::new(left, change.effect.operator(), Operand::given(change.amount))
         });
         Solution::new(steps.collect(), Vec::new())
     }
 
     fn telling(&self, solution: &Solution) -> Telling {
         let Self { name, object, start, changes } = self;
-        let no_sum = changes.iter().find(|change| change.operator != Operator::Plus);
+        let no_sum = changes.iter().find(|change| change.effect != Effect::Gain);
         let beats = changes.iter().map(|change| {
-            let amount = change.amount;
-            let (task, picture, likeness) = match change.operator {
-                Operator::Times => (
-                    format!("take it {amount} times"),
-                    format!("each turns into {amount}"),
-                    format!("{amount} times as high"),
-                ),
-                Operator::Minus => (
-                    format!("take away {amount}"),
-                    format!("{amount} go away"),
-                    format!("{amount} floors down"),
-                ),
-                Operator::Plus | Operator::Greater | Operator::Less | Operator::After => {
-                    (format!("add {amount}"), format!("{amount} more come"), format!("{amount} floors up"))
-                }
+            let (task, picture, likeness) = match change.effect {
+                Effect::Gain => ("add {}", "{} more come", "{} floors up"),
+                Effect::Loss => ("take away {}", "{} go away", "{} floors down"),
+                Effect::Multiple => ("take it {} times", "each turns into {}", "{} times as high"),
             };
+            let [task, picture, likeness] =
+                [task, picture, likeness].map(|phrase| phrase.replace("{}", &change.amount.to_string()));
             Beat { clause: self.clause(change), task, picture, likeness }
         });
         Telling {

@@ -35,9 +35,9 @@ pub(super) struct Ranking {
     order: [usize; 3],
 }
 
-/// A difference of 2 to 12 either way.
+/// A difference of 2 to 9 either way.
 fn draw_gap(rng: &mut ChaCha8Rng) -> i64 {
-    let size = rng.random_range(2..=12);
+    let size = rng.random_range(2..=9);
     if rng.random() { size } else { -size }
 }
 
@@ -144,7 +144,7 @@ impl Family for Chain {
 
 impl Ranking {
     pub(super) fn draw(rng: &mut ChaCha8Rng) -> Option<Self> {
-        let (start, gap, third) = (rng.random_range(3..=20), draw_gap(rng), rng.random_range(3..=30));
+        let (start, gap, third) = (rng.random_range(3..=20), draw_gap(rng), rng.random_range(3..=25));
         let second = start + gap;
         let mut order = [0, 1, 2];
         order.shuffle(rng);

@@ -69,7 +69,7 @@ pub(super) fn write(perspective: &str, solution: &Solution, telling: &Telling) -
         "socratic" => {
             let talk = told(
                 &|index, beat, equation| {
-                    let ask = if index == 0 { "What first?" } else { "And then?" };
+                    let ask = if index == 0 { "What first?" } else { "Then?" };
                     format!("Q: {ask} A: {}, so {equation}.", upper(&beat.clause))
                 },
                 " ",

@@ -1,0 +1,170 @@
+//! The kind run as the engine runs it, with a model that has learnt its two questions by heart.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::atomic::{AtomicBool, Ordering},
+};
+
+use contract::{Backend, CellDirs, Context, Event, Input, Kind, bench::Bench};
+use lm::{
+    batch::{collate, encode_example},
+    llama::{Llama, LlamaConfig, LlamaSize},
+    tokenizer::Tokenizer,
+    train::{Schedule, TrainOptions, Trainer},
+};
+use serde_json::json;
+
+use super::*;
+
+fn question(id: &str, text: &str, answer: &str) -> Question {
+    Question {
+        id: id.into(),
+        task: "arithmetic".into(),
+        question: text.into(),
+        answer: answer.into(),
+        choices: Vec::new(),
+        facts: None,
+    }
+}
+
+/// Two questions the model knows, one that is the first again, and one whose gold answer it was never told.
+fn questions() -> Vec<Question> {
+    vec![
+        question("two", "What is 8 minus 5?", "3"),
+        question("one", "What is 3 plus 4?", "7"),
+        question("again", "What is 8 minus 5?", "3"),
+        question("unknown", "How many eggs are in a dozen?", "12"),
+    ]
+}
+
+/// A model folder and a questions folder.
+fn artifacts(folder: &Path) -> (PathBuf, PathBuf) {
+    let (model_path, questions_path) = (folder.join("model"), folder.join("questions"));
+    fs::create_dir_all(&model_path).unwrap();
+    fs::create_dir_all(&questions_path).unwrap();
+    let questions = questions();
+    jsonl::write(&questions_path.join(files::QUESTIONS), &questions).unwrap();
+
+    let texts = questions.iter().map(|question| tasks::prompt(question) + &tasks::answer_suffix(question));
+    let tokenizer = Tokenizer::train(texts, 300).unwrap();
+    let size = LlamaSize {
+        hidden_size: 32,
+        intermediate_size: 64,
+        num_hidden_layers: 1,
+        num_attention_heads: 2,
+        num_key_value_heads: 2,
+        vocab_size: tokenizer.vocab_size(),
+    };
+    let config = LlamaConfig::new(size, tokenizer.eos(), tokenizer.pad());
+    let device = device::open(&Backend::default()).unwrap();
+    let sequences: Vec<_> = questions[..2]
+        .iter()
+        .map(|question| {
+            let answer = tasks::answer_suffix(question);
+            encode_example(&tokenizer, &tasks::prompt(question), &answer, &answer).unwrap()
+        })
+        .collect();
+    let batch = collate(&sequences.iter().collect::<Vec<_>>(), tokenizer.pad(), &device);
+    let model = Llama::init(&config, 1, &device);
+    let mut trainer = Trainer::new(model, TrainOptions::new(1e-2, Schedule::Constant));
+    for _ in 0..100 {
+        trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
+    }
+    LanguageModel { model: trainer.into_model(), config, tokenizer }.save(&model_path).unwrap();
+    (model_path, questions_path)
+}
+
+#[test]
+fn right_answers_score_and_stand_in_the_order_of_the_questions() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, asked) = artifacts(folder.path());
+    let bench =
+        Bench::new(&folder.path().join("cell")).input("model", &model, &[]).input("questions", &asked, &[]);
+    let params = json!({"max_new_tokens": 20});
+    bench.run(&Evaluate, &params).unwrap();
+    let output = bench.output("scores");
+    let predictions: Vec<Prediction> = jsonl::read(&output.join(files::PREDICTIONS)).unwrap();
+    let ids: Vec<&str> = predictions.iter().map(|prediction| prediction.id.as_str()).collect();
+    assert_eq!(ids, ["two", "one", "again", "unknown"]);
+    assert_eq!(predictions[0].text, "The answer is \\boxed{3}");
+    assert_eq!(predictions[1].extracted.as_deref(), Some("7"));
+    assert_eq!(predictions[2].text, predictions[0].text);
+    let scores: Scores = jsonl::read_json(&output.join(files::SCORES)).unwrap();
+    assert_eq!((scores.task.as_str(), scores.questions), ("arithmetic", 4));
+    assert_eq!(scores.values["accuracy"], 0.75);
+    assert_eq!(scores.values["truncated"], 0.0);
+    let tokens: usize = predictions.iter().map(|prediction| prediction.tokens).sum();
+    assert_eq!(scores.values["tokens"], tokens as f64 / 4.0);
+
+    // Once answered, never again: the weights are not even needed.
+    let first = fs::read(output.join(files::PREDICTIONS)).unwrap();
+    fs::remove_file(model.join("model.safetensors")).unwrap();
+    bench.run(&Evaluate, &params).unwrap();
+    assert_eq!(fs::read(output.join(files::PREDICTIONS)).unwrap(), first);
+    // Another length limit is another answer.
+    assert!(bench.run(&Evaluate, &json!({"max_new_tokens": 3})).is_err());
+}
+
+#[test]
+fn cut_answers_are_counted_as_truncated_and_unparsed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, asked) = artifacts(folder.path());
+    let bench =
+        Bench::new(&folder.path().join("cell")).input("model", &model, &[]).input("questions", &asked, &[]);
+    bench.run(&Evaluate, &json!({"max_new_tokens": 2, "batch_size": 1})).unwrap();
+    let scores: Scores = jsonl::read_json(&bench.output("scores").join(files::SCORES)).unwrap();
+    assert_eq!(scores.values["truncated"], 1.0);
+    assert_eq!(scores.values["unparsed"], 1.0);
+    assert_eq!(scores.values["accuracy"], 0.0);
+    assert_eq!(scores.values["tokens"], 2.0);
+}
+
+#[test]
+fn an_interrupted_evaluation_keeps_its_finished_batches() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, asked) = artifacts(folder.path());
+    let make = |name: &str| {
+        let path = folder.path().join(name);
+        fs::create_dir_all(&path).unwrap();
+        path
+    };
+    let dirs = CellDirs {
+        outputs: BTreeMap::from([("scores".to_owned(), make("scores"))]),
+        scratch: make("scratch"),
+        journals: make("journals"),
+    };
+    let input = |port: &str, path: &Path| {
+        let digest = Digest::of_bytes(port.as_bytes());
+        let input = Input { path: path.to_owned(), digest, stage: port.into(), labels: BTreeMap::new() };
+        (port.to_owned(), vec![input])
+    };
+    let run = |stop_after: Option<u64>, seen: &std::sync::Mutex<Vec<u64>>| {
+        let cancelled = AtomicBool::new(false);
+        let observer = |event: Event| {
+            if let Event::Progress { done, .. } = event {
+                seen.lock().unwrap().push(done);
+                cancelled.store(Some(done) == stop_after, Ordering::Relaxed);
+            }
+        };
+        let inputs = BTreeMap::from([input("model", &model), input("questions", &asked)]);
+        let context = Context::new(inputs, dirs.clone(), 0, Backend::default(), &cancelled, &observer);
+        let params = Kind::resolve(&Evaluate, &json!({"max_new_tokens": 20, "batch_size": 1})).unwrap();
+        Kind::run(&Evaluate, &params, &context)
+    };
+    // Four questions, three prompts: one is there twice.
+    let seen = std::sync::Mutex::default();
+    assert!(matches!(run(Some(2), &seen), Err(StageError::Cancelled)));
+    assert_eq!(seen.lock().unwrap().drain(..).collect::<Vec<_>>(), [1, 2]);
+    run(None, &seen).unwrap();
+    assert_eq!(seen.lock().unwrap().first(), Some(&2), "the finished batch was not generated again");
+    let predictions: Vec<Prediction> = jsonl::read(&dirs.outputs["scores"].join(files::PREDICTIONS)).unwrap();
+    assert_eq!(predictions.iter().filter(|prediction| prediction.correct).count(), 3);
+}
+
+#[test]
+fn zero_is_no_length_and_no_batch() {
+    let problems = Kind::resolve(&Evaluate, &json!({"max_new_tokens": 0, "batch_size": 0})).unwrap_err();
+    assert_eq!(problems.len(), 2);
+}

@@ -1,0 +1,109 @@
+//! Pretraining of a fresh model: what it reads, and the loop, which resumes exactly after a kill.
+
+use std::collections::BTreeMap;
+
+use burn::tensor::Tensor;
+use contract::{
+    Context, StageError,
+    records::{Metric, Question, QuestionRationales},
+};
+use lm::{
+    LmError,
+    batch::{self, Sequence},
+    llama::Llama,
+    tokenizer::Tokenizer,
+    train::{Checkpoint, Schedule, TrainOptions, Trainer},
+};
+
+use crate::Pretrain;
+
+/// Facts in one sequence; a fact alone is shorter than everything else in a batch.
+const FACTS_TOGETHER: usize = 8;
+
+/// Between two checkpoints. A small model on a CPU sees as many in some ten seconds.
+const TOKENS_PER_CHECKPOINT: usize = 100_000;
+
+/// The fraction of the steps over which the learning rate rises.
+const WARMUP: f64 = 0.03;
+
+/// The pretraining texts: questions with their answers and no reasoning, facts, and rationales as plain text.
+pub(crate) fn sequences(
+    tokenizer: &Tokenizer,
+    corpus: &[Question],
+    primer: &[String],
+    rationales: &[QuestionRationales],
+) -> Result<Vec<Sequence>, LmError> {
+    let answers = corpus.iter().map(|question| {
+        let answer = tasks::answer_suffix(question);
+        batch::encode_example(tokenizer, &tasks::prompt(question), &answer, &answer)
+    });
+    let facts = primer.chunks(FACTS_TOGETHER).map(|facts| batch::encode_text(tokenizer, &facts.join("\n")));
+    let told = rationales.iter().flat_map(|question| &question.rationales);
+    let told = told.map(|rationale| batch::encode_text(tokenizer, &rationale.text));
+    answers.chain(facts).chain(told).collect()
+}
+
+/// Trains a model on sequences and returns it with a metric per step.
+pub(crate) fn train(
+    model: Llama,
+    sequences: &[Sequence],
+    pad: u32,
+    params: &Pretrain,
+    context: &Context,
+) -> Result<(Llama, Vec<Metric>), StageError> {
+    let device = model.device();
+    let schedule = Schedule::Cosine { steps: params.steps, warmup: WARMUP };
+    let mut trainer = Trainer::new(model, TrainOptions::new(params.learning_rate, schedule));
+    let mut metrics: Vec<Metric> = Vec::new();
+    if let Some(checkpoint) = Checkpoint::load(context.scratch())? {
+        checkpoint.restore("model", &mut trainer)?;
+        metrics = checkpoint.extra()?;
+        context.note(format!("resumed after step {}", trainer.steps()));
+    }
+
+    let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.tokens.len()).collect();
+    let steps_per_pass = sequences.len().div_ceil(params.batch_size);
+    let mut tokens = 0;
+    let mut pass = None;
+    let save = |trainer: &Trainer<Llama>, metrics: &[Metric]| {
+        let mut checkpoint = Checkpoint::new(&metrics);
+        checkpoint.add("model", trainer);
+        checkpoint.save(context.scratch())
+    };
+    while trainer.steps() < params.steps {
+        if let Err(interrupted) = context.check_cancelled() {
+            save(&trainer, &metrics)?;
+            return Err(interrupted);
+        }
+        let step = trainer.steps();
+        let current = step / steps_per_pass;
+        let batches = match pass.take() {
+            Some((number, batches)) if number == current => batches,
+            // Each pass has its own generator, so a resumed run needs none of the passes before.
+            _ => batch::shuffled(&lengths, params.batch_size, &mut context.rng(&format!("pass {current}"))),
+        };
+        let chosen: Vec<&Sequence> =
+            batches[step % steps_per_pass].iter().map(|index| &sequences[*index]).collect();
+        pass = Some((current, batches));
+
+        let batch = batch::collate(&chosen, pad, &device);
+        let loss: Tensor<1> = batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean();
+        let value = f64::from(loss.clone().detach().into_scalar::<f32>());
+        let report = trainer.step_on(loss);
+        let values = BTreeMap::from([
+            ("gradient_norm".to_owned(), report.gradient_norm),
+            ("learning_rate".to_owned(), report.learning_rate),
+            ("loss".to_owned(), value),
+        ]);
+        metrics.push(Metric { step: report.step, values });
+        context.metric("loss", report.step, value);
+        context.progress(report.step, params.steps, "steps");
+
+        tokens += chosen.iter().map(|sequence| sequence.tokens.len()).sum::<usize>();
+        if tokens >= TOKENS_PER_CHECKPOINT && report.step < params.steps {
+            tokens = 0;
+            save(&trainer, &metrics)?;
+        }
+    }
+    Ok((trainer.into_model(), metrics))
+}

@@ -1,0 +1,70 @@
+//! Small models and data for the tests of this crate.
+
+use std::path::PathBuf;
+
+use burn::tensor::Device;
+
+use crate::{
+    LanguageModel,
+    batch::{Sequence, encode_example},
+    llama::{Llama, LlamaConfig, LlamaSize},
+    tokenizer::Tokenizer,
+};
+
+pub(crate) fn device() -> Device {
+    Device::flex()
+}
+
+pub(crate) fn tiny_llama() -> PathBuf {
+    PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/tiny-llama"))
+}
+
+pub(crate) fn tiny_llama_model() -> LanguageModel {
+    LanguageModel::load(&tiny_llama(), &device()).unwrap()
+}
+
+pub(crate) fn tokenizer() -> Tokenizer {
+    let texts = (0..40).map(|i| format!("{i} plus {} is how much? The answer is {}", i % 7, i + i % 7));
+    Tokenizer::train(texts, 300).unwrap()
+}
+
+pub(crate) fn config() -> LlamaConfig {
+    let size = LlamaSize {
+        hidden_size: 32,
+        intermediate_size: 48,
+        num_hidden_layers: 2,
+        num_attention_heads: 4,
+        num_key_value_heads: 2,
+        vocab_size: 300,
+    };
+    LlamaConfig::new(size, 1, 0)
+}
+
+pub(crate) fn llama(seed: u64) -> Llama {
+    Llama::init(&config(), seed, &device())
+}
+
+pub(crate) fn language_model(seed: u64) -> LanguageModel {
+    LanguageModel { model: llama(seed), config: config(), tokenizer: tokenizer() }
+}
+
+/// Sums with answers of different lengths.
+pub(crate) fn sequences(count: usize) -> Vec<Sequence> {
+    let tokenizer = tokenizer();
+    let example = |i: usize| {
+        let (a, b) = (3 * i + 1, 7 * i % 10);
+        let suffix = format!(" The answer is {}", a + b);
+        let steps = " so".repeat(i % 3);
+        encode_example(&tokenizer, &format!("{a} plus {b} is how much?"), &(steps + &suffix), &suffix)
+            .unwrap()
+    };
+    (0..count).map(example).collect()
+}
+
+pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {
+    assert_eq!(found.len(), expected.len());
+    for (index, (found, expected)) in found.iter().zip(expected).enumerate() {
+        let difference = (found - expected).abs();
+        assert!(difference <= tolerance * expected.abs().max(1.0), "{index}: {found} is not {expected}");
+    }
+}

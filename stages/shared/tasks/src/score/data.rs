@@ -1,0 +1,119 @@
+//! Scoring against real data, where the environment says that some is at hand.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![expect(clippy::print_stdout, reason = "figures for people, and a word where data is missing")]
+
+use std::{collections::BTreeMap, fs, path::PathBuf};
+
+use serde_json::Value;
+
+use super::*;
+use crate::answer_suffix;
+
+const SETS: [&str; 5] = ["gsm8k", "svamp", "math500", "csqa", "strategyqa"];
+
+fn shared_data() -> Option<PathBuf> {
+    let found = std::env::var_os("RETORT_SHARED_DATA").map(PathBuf::from);
+    if found.is_none() {
+        println!("skipped: RETORT_SHARED_DATA does not name a folder of benchmark data");
+    }
+    found
+}
+
+fn rows(path: PathBuf) -> Vec<Value> {
+    let text = fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+fn text(row: &Value, key: &str) -> String {
+    row[key].as_str().unwrap_or_default().to_owned()
+}
+
+fn question(task: &str, row: &Value) -> Question {
+    let choices = row["choices"].as_array().cloned().unwrap_or_default();
+    Question {
+        id: text(row, "id"),
+        task: task.to_owned(),
+        question: text(row, "question"),
+        answer: text(row, "answer"),
+        choices: choices.iter().map(|choice| choice.as_str().unwrap().to_owned()).collect(),
+        facts: None,
+    }
+}
+
+#[test]
+fn every_gold_answer_is_right() {
+    let Some(data) = shared_data() else { return };
+    for set in SETS {
+        for split in ["train", "test"] {
+            let rows = rows(data.join(set).join(format!("{split}.jsonl")));
+            for row in &rows {
+                let question = question(set, row);
+                for text in [answer_suffix(&question), format!("So it is.\n{}.\n", answer_suffix(&question))]
+                {
+                    let verdict = score(&question, &text);
+                    assert!(verdict.correct && verdict.rule == "box", "{set} {}: {verdict:?}", question.id);
+                }
+            }
+            println!("{set} {split}: {} gold answers", rows.len());
+        }
+    }
+}
+
+/// Verdicts against labels.
+#[derive(Default)]
+struct Agreement {
+    agreed: usize,
+    missed: usize,
+    lenient: usize,
+}
+
+impl Agreement {
+    fn count(&mut self, correct: bool, label: bool) {
+        match (correct, label) {
+            (true, true) | (false, false) => self.agreed += 1,
+            (false, true) => self.missed += 1,
+            (true, false) => self.lenient += 1,
+        }
+    }
+
+    /// Prints the figures and returns the share agreed.
+    fn share(&self, name: &str) -> f64 {
+        let Self { agreed, missed, lenient } = self;
+        println!("{name}: {agreed} agreed, {missed} missed, {lenient} lenient");
+        *agreed as f64 / (agreed + missed + lenient) as f64
+    }
+}
+
+#[test]
+fn a_real_teachers_eight_perspectives_are_judged_as_math_verify_judges_them() {
+    let Some(data) = shared_data() else { return };
+    let mut sets = BTreeMap::<&str, Agreement>::new();
+    for row in rows(data.join("perspectives/rationales.jsonl")) {
+        let set = SETS.into_iter().find(|set| set.starts_with(row["set"].as_str().unwrap())).unwrap();
+        for rationale in row["rationales"].as_array().unwrap() {
+            if rationale["truncated"] == false {
+                let verdict = score(&question(set, &row), rationale["text"].as_str().unwrap());
+                sets.entry(set).or_default().count(verdict.correct, rationale["math_verify"] == true);
+            }
+        }
+    }
+    let least = BTreeMap::from([("gsm8k", 0.995), ("math500", 0.94), ("svamp", 0.99)]);
+    for (set, agreement) in &sets {
+        assert!(agreement.share(set) > least[set], "{set}");
+    }
+    assert_eq!(sets.len(), least.len());
+}
+
+#[test]
+fn no_wrong_rewriting_of_a_gold_answer_is_accepted() {
+    let Some(data) = shared_data() else { return };
+    let mut agreement = Agreement::default();
+    for row in rows(data.join("graded/math_equal_pairs.jsonl")) {
+        if let Some(truth) = row["truth"].as_bool() {
+            let text = format!("So the final answer is $\\boxed{{{}}}$.", text(&row, "prediction"));
+            agreement.count(score(&question("math500", &row), &text).correct, truth);
+        }
+    }
+    assert!(agreement.share("rewritten gold answers") > 0.99);
+    assert_eq!(agreement.lenient, 0);
+}

@@ -1,0 +1,92 @@
+//! Every command once, as a newcomer would.
+
+use crate::project::Project;
+
+#[test]
+fn the_custom_kind_example_does_what_its_header_says() {
+    let project = Project::custom();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom-kind.yaml");
+    project.run(&["run", recipe]).expect(0);
+    let shown = project.run(&["show", recipe, "greeting"]).expect(0);
+    assert!(
+        shown.stdout.contains("Hello, Ada!\nHello, Grace!\nNice to meet you both.\n"),
+        "{}",
+        shown.stdout
+    );
+    let one = project.run(&["why", recipe, "hello[name=Ada]"]).expect(0);
+    assert!(one.stdout.contains("hello[name=Ada] is up to date: made by run "), "{}", one.stdout);
+    let changed = project.run(&["why", recipe, "greeting", "--set", "stages.hello.with.text=Hi"]).expect(0);
+    assert!(changed.stdout.contains("text: Hello, Ada! -> Hi"), "{}", changed.stdout);
+    let runs = project.run(&["runs"]).expect(0);
+    assert!(runs.stdout.contains("custom-kind  done  3 ran, 0 reused"), "{}", runs.stdout);
+    let logs = project.run(&["logs", "--cell", "greeting"]).expect(0);
+    assert!(logs.stdout.contains("finished"), "{}", logs.stdout);
+    assert!(!logs.stdout.contains("hello["), "{}", logs.stdout);
+}
+
+#[test]
+fn graphs_in_every_format() {
+    let project = Project::custom();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom-kind.yaml");
+    let draw = |format: &str| project.run(&["graph", recipe, "--format", format]).expect(0).stdout;
+    insta::assert_snapshot!(draw("text"), @r"
+    hello (text [name], 2 cells)
+    greeting (text, 1 cell) <- before of hello
+    ");
+    insta::assert_snapshot!(draw("mermaid"), @r#"
+    flowchart LR
+      s0["hello<br>text [name], 2 cells"]
+      s1["greeting<br>text, 1 cell"]
+      s0 -->|before| s1
+    "#);
+    assert!(draw("dot").starts_with("digraph recipe {"));
+    assert!(draw("svg").starts_with("<svg "));
+}
+
+#[test]
+fn plans_as_json() {
+    let project = Project::custom();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom-kind.yaml");
+    let plan = project.run(&["plan", recipe, "--json"]).expect(4);
+    let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+    assert_eq!(plan["counts"], serde_json::json!({"run": 2, "undecided": 1, "reuse": 0}));
+    assert_eq!(plan["cells"][0]["reason"]["because"], "new");
+}
+
+#[test]
+fn wrong_names_on_the_command_line_get_a_suggestion() {
+    let project = Project::custom();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom-kind.yaml");
+    let wrong = project.run(&["run", recipe, "greting"]).expect(2);
+    assert!(wrong.stderr.contains("help: did you mean `greeting`?"), "{}", wrong.stderr);
+    let wrong = project.run(&["run", recipe, "hello[name=Alan]"]).expect(2);
+    assert!(wrong.stderr.contains("help: a cell of it is `hello[name=Ada]`"), "{}", wrong.stderr);
+    let wrong = project.run(&["kinds", "txt"]).expect(2);
+    assert!(wrong.stderr.contains("did you mean `text`?"), "{}", wrong.stderr);
+    project.run(&["logs"]).expect(2);
+    project.run(&["run", "missing.yaml"]).expect(2);
+}
+
+#[test]
+fn kinds_schema_completions_and_backends_print_data() {
+    let project = Project::retort();
+    let kinds = project.run(&["kinds"]).expect(0).stdout;
+    assert!(kinds.contains("dataset: "), "{kinds}");
+    let dataset = project.run(&["kinds", "dataset"]).expect(0).stdout;
+    assert!(dataset.contains("task: ") && dataset.contains("(required)"), "{dataset}");
+    let all: serde_json::Value =
+        serde_json::from_str(&project.run(&["kinds", "--json"]).expect(0).stdout).unwrap();
+    assert!(all.as_array().unwrap().len() >= 4);
+    let schema: serde_json::Value = serde_json::from_str(&project.run(&["schema"]).expect(0).stdout).unwrap();
+    assert_eq!(schema["title"], "retort recipe");
+    assert!(project.run(&["completions", "bash"]).expect(0).stdout.contains("_retort"));
+    assert!(project.run(&["backends"]).expect(0).stdout.contains("flex"));
+}
+
+#[test]
+fn init_writes_a_recipe_once() {
+    let project = Project::retort();
+    project.run(&["init", "new"]).expect(0);
+    let again = project.run(&["init", "new"]).expect(2);
+    assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+}

@@ -1,0 +1,76 @@
+//! Cells that fail, and commands that are stopped.
+
+use std::process::Stdio;
+
+use crate::project::Project;
+
+const RECIPE: &str = "\
+recipe: failing
+matrix:
+  name: {good: {text: fine}, bad: {text: panic!}}
+stages:
+  first: {uses: text, matrix: [name], with: {text: \"${name.text}\"}}
+  second: {uses: text, matrix: [name], needs: {before: first}, with: {text: \"... two\"}}
+";
+
+#[test]
+fn a_failure_skips_its_dependants_by_name_and_nothing_else() {
+    let project = Project::custom();
+    project.write("recipe.yaml", RECIPE);
+    let run = project.run(&["run", "recipe.yaml"]).expect(3);
+    assert_eq!(run.ran().into_iter().collect::<Vec<_>>(), ["first[name=good]", "second[name=good]"]);
+    assert!(run.stderr.contains("  skip   second[name=bad]: `first[name=bad]` failed"), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("error: `first[name=bad]` failed: the kind `text` panicked"),
+        "{}",
+        run.stderr
+    );
+
+    // What finished stays finished; what failed is tried again.
+    let again = project.run(&["run", "recipe.yaml"]).expect(3);
+    assert!(again.ran().is_empty(), "{}", again.stderr);
+    // No half-made outputs are left.
+    assert_eq!(std::fs::read_dir(project.path(".retort/staging")).unwrap().count(), 0);
+}
+
+#[test]
+fn retries_are_used_up_and_told() {
+    let project = Project::custom();
+    let recipe = "recipe: r\nstages:\n  a: {uses: text, retries: 2, with: {text: panic!}}\n";
+    project.write("recipe.yaml", recipe);
+    let run = project.run(&["run", "recipe.yaml"]).expect(3);
+    assert_eq!(run.stderr.matches("  again  a: ").count(), 2, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("  FAILED a").count(), 1, "{}", run.stderr);
+}
+
+#[test]
+fn a_reader_that_has_seen_enough_ends_the_command_quietly() {
+    let project = Project::custom();
+    let names: Vec<String> = (0..3000).map(|name| name.to_string()).collect();
+    let recipe = "recipe: long\nmatrix: {name: [NAMES]}\nstages:\n  a: {uses: text, matrix: [name], with: {text: \"a ${name}\"}}\n";
+    project.write("recipe.yaml", &recipe.replace("NAMES", &names.join(", ")));
+    let mut child = project
+        .command(&["plan", "recipe.yaml", "--all"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take()); // The reader is gone before the first line.
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn an_unusable_backend_says_why_and_what_to_do() {
+    let project = Project::retort();
+    project.write(
+        "recipe.yaml",
+        "recipe: r\nstages:\n  q: {uses: dataset, with: {task: arithmetic, split: train, count: 3}}\n",
+    );
+    let unknown = project.run(&["run", "recipe.yaml", "--backend", "flax"]).expect(2);
+    assert!(unknown.stderr.contains("unknown backend `flax`"), "{}", unknown.stderr);
+    assert!(unknown.stderr.contains("did you mean `flex`?"), "{}", unknown.stderr);
+    // A recipe that computes no tensors does not need one.
+    project.run(&["run", "recipe.yaml", "--backend", "cuda"]).expect(0);
+}

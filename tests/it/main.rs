@@ -1,0 +1,23 @@
+//! Integration tests: the real commands, run in temporary folders.
+#![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod project;
+
+mod freshness;
+
+mod failures;
+
+mod sharing;
+
+mod commands;
+
+mod invariants;
+
+#[cfg(feature = "burn")]
+mod malformed;
+
+#[cfg(feature = "burn")]
+mod recipes;
+
+#[cfg(feature = "burn")]
+mod pipeline;
