@@ -6,45 +6,47 @@ use lm::{
     LanguageModel,
     assistant::Features,
     batch::{Batch, Sequence, collate},
-    paths::Paths,
+    paths::{Paths, groups},
 };
 
 /// Runs the base student over every path once, forward only.
 pub(crate) fn from_student(
     student: &LanguageModel,
     paths: &Paths,
-    batch_size: usize,
+    tokens_at_once: usize,
     context: &Context,
 ) -> Result<Features, StageError> {
-    let (rows, count, size) = (paths.questions.len(), paths.perspectives.len(), student.config.hidden_size);
+    let (questions, count, size) =
+        (paths.questions.len(), paths.perspectives.len(), student.config.hidden_size);
     let mut features = Features {
         questions: paths.questions.iter().map(|question| question.id.clone()).collect(),
         paths: count,
         size,
-        values: vec![0.0; rows * count * size],
-        mask: vec![0.0; rows * count],
-        losses: vec![0.0; rows * count],
+        values: vec![0.0; questions * count * size],
+        mask: vec![0.0; questions * count],
+        losses: vec![0.0; questions * count],
     };
-    for (chunk, questions) in paths.questions.chunks(batch_size).enumerate() {
+    let all = paths.questions.iter().flat_map(|question| &question.paths).enumerate();
+    let mut rows: Vec<(usize, &Sequence)> =
+        all.filter_map(|(place, path)| Some((place, path.as_ref()?))).collect();
+    let total = rows.len();
+    let mut done = 0;
+    for group in groups(&mut rows, tokens_at_once, |(_, sequence)| sequence.tokens.len()) {
         context.check_cancelled()?;
-        context.progress(chunk * batch_size, rows, "questions");
-        let (places, sequences): (Vec<usize>, Vec<&Sequence>) = questions
-            .iter()
-            .flat_map(|question| &question.paths)
-            .enumerate()
-            .filter_map(|(place, path)| Some((chunk * batch_size * count + place, path.as_ref()?)))
-            .unzip();
+        context.progress(done, total, "rationales");
+        let sequences: Vec<&Sequence> = group.iter().map(|(_, sequence)| *sequence).collect();
         let batch = collate(&sequences, student.tokenizer.pad(), &student.model.device());
         let hidden = batch.hidden(&student.model);
         let losses = numbers(batch.token_losses(&student.model, hidden.clone()))?;
         let means = numbers(mean_states(&batch, &sequences, hidden))?;
-        for ((place, loss), mean) in places.into_iter().zip(losses).zip(means.chunks_exact(size)) {
-            features.mask[place] = 1.0;
-            features.losses[place] = loss;
+        for (((place, _), loss), mean) in group.iter().zip(losses).zip(means.chunks_exact(size)) {
+            features.mask[*place] = 1.0;
+            features.losses[*place] = loss;
             features.values[place * size..(place + 1) * size].copy_from_slice(mean);
         }
+        done += group.len();
     }
-    context.progress(rows, rows, "questions");
+    context.progress(total, total, "rationales");
     Ok(features)
 }
 

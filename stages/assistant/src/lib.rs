@@ -53,9 +53,12 @@ pub struct AssistantParams {
     /// Learning rate of AdamW, constant. Default: 1e-4.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
-    /// Questions an optimizer step, and questions encoded side by side. Default: 8.
+    /// Questions an optimizer step. Default: 8.
     #[serde(default = "default_batch_size")]
     pub batch_size: usize,
+    /// Tokens encoded side by side, padding included. Default: 1024.
+    #[serde(default = "default_tokens_at_once")]
+    pub tokens_at_once: usize,
     /// Longest prompt with rationale, in tokens; longer ones count as missing. Default: the student's own limit.
     #[serde(default)]
     pub max_tokens: Option<usize>,
@@ -69,6 +72,11 @@ pub enum Encoder {
     #[default]
     Student,
 }
+
+/// There is nothing the assistant could be trained on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("there is no rationale to learn from")]
+pub struct NoRationale;
 
 fn default_hidden_size() -> usize {
     128
@@ -100,6 +108,10 @@ fn default_learning_rate() -> f64 {
 
 fn default_batch_size() -> usize {
     8
+}
+
+fn default_tokens_at_once() -> usize {
+    1024
 }
 
 impl Stage for Assistant {
@@ -150,6 +162,7 @@ impl Stage for Assistant {
         require(params.tau > 0.0, "/tau", "must be above 0");
         require(params.learning_rate > 0.0, "/learning_rate", "must be above 0");
         require(params.batch_size > 0, "/batch_size", "must be at least 1");
+        require(params.tokens_at_once > 0, "/tokens_at_once", "must be at least 1");
         require(params.max_tokens != Some(0), "/max_tokens", "must be at least 1");
         problems
     }
@@ -165,14 +178,16 @@ impl Stage for Assistant {
             (tasks::prompt(question), tasks::answer_suffix(question))
         })?;
         if paths.questions.is_empty() {
-            return Err(StageError::failed("there is no rationale to learn from"));
+            return Err(
+                StageError::failed(NoRationale).with_help("look at what the judge kept, and at `max_tokens`")
+            );
         }
         if paths.too_long > 0 {
             context.note(format!("{} rationales are longer than {max_tokens} tokens", paths.too_long));
         }
 
         let features = match params.encoder {
-            Encoder::Student => features::from_student(&student, &paths, params.batch_size, context)?,
+            Encoder::Student => features::from_student(&student, &paths, params.tokens_at_once, context)?,
         };
         let (assistant, metrics) = warm_up::warm_up(&params, paths.perspectives, features, &device, context)?;
         assistant.save(context.output("assistant"))?;

@@ -132,7 +132,7 @@ fn it_learns_to_rank_as_the_base_student_loses() {
 fn features_belong_to_their_paths() {
     let folder = tempfile::tempdir().unwrap();
     let mut one = small(0);
-    one["batch_size"] = json!(1);
+    one["tokens_at_once"] = json!(1);
     let padded = load(&run(folder.path(), "padded", 1, small(0)).unwrap()).features;
     let alone = load(&run(folder.path(), "alone", 1, one).unwrap()).features;
     assert_eq!(padded.questions, ["q0", "q1", "q2", "q3", "q4", "q5"]);

@@ -85,6 +85,10 @@ pub struct Pretrain {
     /// Lines of elementary facts to learn beside the questions. Default: 0.
     #[serde(default)]
     pub primer: usize,
+    /// The share of built-in questions answered with the bare steps of their solution, 0 to 1; the others are
+    /// answered with the answer alone. Default: 0.
+    #[serde(default)]
+    pub worked: f64,
     /// Whether to learn the rationales on `text` too, as plain text. Default: false, they only shape the vocabulary.
     #[serde(default)]
     pub rationales: bool,
@@ -214,7 +218,7 @@ fn fresh(
     let mut metrics = Vec::new();
     if let Some(pretrain) = &scratch.pretrain {
         let rationales = if pretrain.rationales { rationales } else { Vec::new() };
-        let sequences = pretrain::sequences(&model.tokenizer, &corpus, &primer, &rationales)?;
+        let sequences = pretrain::sequences(&model.tokenizer, &corpus, pretrain.worked, &primer, &rationales)?;
         (model.model, metrics) =
             pretrain::train(model.model, &sequences, model.tokenizer.pad(), pretrain, context)?;
     }

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 use contract::{
-    Context, StageError,
+    Context, Digest, StageError,
     records::{Metric, Question, QuestionRationales},
 };
 use lm::{
@@ -26,16 +26,34 @@ const TOKENS_PER_CHECKPOINT: usize = 100_000;
 /// The fraction of the steps over which the learning rate rises.
 const WARMUP: f64 = 0.03;
 
-/// The pretraining texts: questions with their answers and no reasoning, facts, and rationales as plain text.
+/// What a question is answered with: the bare answer, or the steps of its solution first.
+///
+/// `worked` is the share of questions answered with steps, 0 to 1; which ones is decided by their ids.
+pub(crate) fn answer(question: &Question, worked: f64) -> String {
+    let suffix = tasks::answer_suffix(question);
+    let place = Digest::of_bytes(question.id.as_bytes());
+    let place = u32::from_str_radix(&place.as_str()[..8], 16).expect("a digest is hexadecimal");
+    let solution = if f64::from(place) < worked * 2f64.powi(32) { tasks::builtin::solve(question) } else { None };
+    match solution {
+        Some(solution) => {
+            let steps: Vec<String> = solution.steps.iter().map(ToString::to_string).collect();
+            format!("{}.\n{suffix}", steps.join(". "))
+        }
+        None => suffix,
+    }
+}
+
+/// The pretraining texts: answered questions, facts, and rationales as plain text.
 pub(crate) fn sequences(
     tokenizer: &Tokenizer,
     corpus: &[Question],
+    worked: f64,
     primer: &[String],
     rationales: &[QuestionRationales],
 ) -> Result<Vec<Sequence>, LmError> {
     let answers = corpus.iter().map(|question| {
-        let answer = tasks::answer_suffix(question);
-        batch::encode_example(tokenizer, &tasks::prompt(question), &answer, &answer)
+        let text = answer(question, worked);
+        batch::encode_example(tokenizer, &tasks::prompt(question), &text, &tasks::answer_suffix(question))
     });
     let facts = primer.chunks(FACTS_TOGETHER).map(|facts| batch::encode_text(tokenizer, &facts.join("\n")));
     let told = rationales.iter().flat_map(|question| &question.rationales);

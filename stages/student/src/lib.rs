@@ -8,11 +8,16 @@ mod objectives;
 
 mod train;
 
+mod forward;
+
 mod divergence;
 
 mod inertia;
 
 mod log;
+
+mod error;
+pub use error::StudentError;
 
 #[cfg(test)]
 mod tests;
@@ -44,12 +49,16 @@ pub struct StudentParams {
     /// Optimizer steps, instead of `epochs`: equal steps make objectives comparable. Default: as `epochs` says.
     #[serde(default)]
     pub steps: Option<usize>,
-    /// Questions trained on side by side, with all their rationales. Default: 4.
+    /// Questions of one backward pass, with all their rationales. Default: 4.
     #[serde(default = "default_batch_size")]
     pub batch_size: usize,
-    /// Batches whose gradients make one optimizer step; 8 questions x 1 is the same step as 1 x 8. Default: 1.
+    /// Backward passes to an optimizer step; 8 questions x 1 is the same step as 1 x 8, which needs less memory.
+    /// Default: 1.
     #[serde(default = "default_accumulate")]
     pub accumulate: usize,
+    /// Tokens computed side by side, padding included; more fill a GPU, fewer fit a processor's cache. Default: 1024.
+    #[serde(default = "default_tokens_at_once")]
+    pub tokens_at_once: usize,
     /// Peak learning rate of AdamW, on a cosine to 0. Default: 2e-5.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
@@ -80,6 +89,10 @@ fn default_batch_size() -> usize {
 
 fn default_accumulate() -> usize {
     1
+}
+
+fn default_tokens_at_once() -> usize {
+    1024
 }
 
 fn default_learning_rate() -> f64 {
@@ -138,6 +151,7 @@ impl Stage for Student {
             (params.steps.unwrap_or(1), "/steps"),
             (params.batch_size, "/batch_size"),
             (params.accumulate, "/accumulate"),
+            (params.tokens_at_once, "/tokens_at_once"),
             (params.max_tokens.unwrap_or(1), "/max_tokens"),
             (params.checkpoint_every, "/checkpoint_every"),
         ];

@@ -7,8 +7,6 @@ mod mind;
 mod std_cot;
 mod uniform;
 
-use std::ops::Range;
-
 use burn::tensor::{Device, Tensor};
 use contract::{Context, StageError};
 use lm::{paths::Paths, train::Checkpoint};
@@ -18,6 +16,7 @@ use serde::{Deserialize, Serialize};
 pub use self::{mind::MindParams, std_cot::StdCotParams, uniform::UniformParams};
 use crate::{
     divergence::{Term, divergence},
+    forward::Answers,
     log::StepLog,
 };
 
@@ -73,15 +72,6 @@ pub(crate) struct Forward {
     pub(crate) losses: Tensor<1>,
     /// Next-token log-probabilities over their answer spans, where the objective asked for them.
     pub(crate) answers: Option<Answers>,
-}
-
-/// Next-token log-probabilities over answer spans.
-#[derive(Debug)]
-pub(crate) struct Answers {
-    /// `[positions, vocab]`, differentiable.
-    pub(crate) log_probs: Tensor<2>,
-    /// The positions of each row of [`Forward::losses`].
-    pub(crate) spans: Vec<Range<usize>>,
 }
 
 /// A training loss over the paths of questions.

@@ -232,18 +232,21 @@ fn the_log_tells_the_story_of_mind() {
 #[test]
 fn the_loss_does_not_depend_on_how_a_step_is_split() {
     let cell = Cell::new();
-    let run = |name: &str, batch_size: usize, accumulate: usize| {
+    let run = |name: &str, batch_size: usize, accumulate: usize, tokens_at_once: usize| {
         let mut params = params(mind(), 8);
         params["batch_size"] = json!(batch_size);
         params["accumulate"] = json!(accumulate);
+        params["tokens_at_once"] = json!(tokens_at_once);
         cell.run(name, params).metrics()
     };
-    let (whole, split) = (run("whole", 4, 1), run("split", 1, 4));
-    for (whole, split) in whole.iter().zip(&split) {
-        assert!(whole.values.keys().eq(split.values.keys()));
-        for (name, value) in &whole.values {
-            let other = split.values[name];
-            assert!((value - other).abs() < 2e-3 * value.abs().max(0.1), "{name}: {value} and {other}");
+    let whole = run("whole", 4, 1, 1024);
+    for split in [run("accumulated", 1, 4, 1024), run("grouped", 4, 1, 1)] {
+        for (whole, split) in whole.iter().zip(&split) {
+            assert!(whole.values.keys().eq(split.values.keys()));
+            for (name, value) in &whole.values {
+                let other = split.values[name];
+                assert!((value - other).abs() < 2e-3 * value.abs().max(0.1), "{name}: {value} and {other}");
+            }
         }
     }
 }

@@ -10,11 +10,9 @@ use std::{
     path::PathBuf,
 };
 
-use burn::tensor::Tensor;
 use contract::{Context, StageError, records::Metric};
 use lm::{
     LanguageModel,
-    batch::{Sequence, collate},
     llama::Llama,
     paths::Paths,
     train::{Checkpoint, Schedule, TrainOptions, Trainer},
@@ -22,9 +20,10 @@ use lm::{
 use rand::seq::SliceRandom;
 
 use crate::{
-    StudentParams,
+    StudentError, StudentParams,
+    forward::{self, Row},
     log::StepLog,
-    objectives::{Answers, Forward, Objective, Pass},
+    objectives::{Forward, Objective, Pass},
 };
 
 const TRAINER: &str = "student";
@@ -42,7 +41,7 @@ pub(crate) fn train(
     let questions: Vec<usize> =
         (0..paths.questions.len()).filter(|question| objective.learns_from(*question)).collect();
     if questions.is_empty() {
-        return Err(StageError::failed("no question has a rationale this objective can learn from"));
+        return Err(StudentError::NothingToLearn.into());
     }
     if questions.len() < paths.questions.len() {
         let left_out = paths.questions.len() - questions.len();
@@ -64,6 +63,7 @@ pub(crate) fn train(
 
     let mut lines = Lines::open(context, trainer.steps())?;
     let mut saved = trainer.steps();
+    let pad = tokenizer.pad();
     let mut order = (usize::MAX, Vec::new());
     let report_every = (steps / 100).max(1);
     while trainer.steps() < steps {
@@ -91,9 +91,35 @@ pub(crate) fn train(
         let mut log = StepLog::default();
         for batch in in_step.chunks(params.batch_size) {
             let passes = objective.plan(batch, step)?;
+            let mut values = vec![vec![None; paths.perspectives.len()]; batch.len()];
+            let mut note = |rows: &[Row], losses: &[f64]| {
+                for (row, loss) in rows.iter().zip(losses) {
+                    values[row.question][row.path] = Some(*loss);
+                    log.mean(format!("l_real/{}", paths.perspectives[row.path]), *loss);
+                }
+            };
+            let mut observed = rows(paths, batch, &passes, Pass::Observe);
+            if !observed.is_empty() {
+                let seen = forward::run(&trainer.valid(), &mut observed, pad, false, params.tokens_at_once)?;
+                note(&observed, &seen.values);
+            }
+            let mut learned = rows(paths, batch, &passes, Pass::Learn);
             let answers = objective.needs_answers();
-            let forward =
-                forward(&trainer, paths, tokenizer.pad(), batch, &passes, answers, in_step.len(), &mut log)?;
+            let seen = forward::run(&trainer.model, &mut learned, pad, answers, params.tokens_at_once)?;
+            note(&learned, &seen.values);
+            log.total("paths", learned.len() as f64);
+            log.total(
+                "tokens",
+                learned.iter().map(|row| row.sequence.tokens.len() - row.sequence.target_start).sum::<usize>()
+                    as f64,
+            );
+            let forward = Forward {
+                questions_in_step: in_step.len(),
+                values,
+                rows: learned.iter().map(|row| (row.question, row.path)).collect(),
+                losses: seen.losses,
+                answers: seen.answers,
+            };
             let loss = objective.loss(&forward, &mut log);
             trainer.accumulate(loss.div_scalar(in_step.len() as f64));
         }
@@ -114,66 +140,17 @@ pub(crate) fn train(
     Ok((model, lines.text))
 }
 
-/// Runs the model over the paths of some questions.
-#[expect(
-    clippy::too_many_arguments,
-    reason = "one private call; a struct would only name the same things twice"
-)]
-fn forward(
-    trainer: &Trainer<Llama>,
-    paths: &Paths,
-    pad: u32,
-    questions: &[usize],
-    passes: &[Vec<Pass>],
-    answers: bool,
-    questions_in_step: usize,
-    log: &mut StepLog,
-) -> Result<Forward, StageError> {
-    let count = paths.perspectives.len();
-    let chosen = |wanted: Pass| {
-        let mut rows: Vec<(usize, usize)> = Vec::new();
-        let mut sequences: Vec<&Sequence> = Vec::new();
-        for (slot, (question, passes)) in questions.iter().zip(passes).enumerate() {
-            for (path, pass) in passes.iter().enumerate() {
-                if let (true, Some(sequence)) = (*pass == wanted, &paths.questions[*question].paths[path]) {
-                    rows.push((slot, path));
-                    sequences.push(sequence);
-                }
+/// The rows a step treats in one way.
+fn rows<'a>(paths: &'a Paths, questions: &[usize], passes: &[Vec<Pass>], wanted: Pass) -> Vec<Row<'a>> {
+    let mut rows = Vec::new();
+    for (place, (question, passes)) in questions.iter().zip(passes).enumerate() {
+        for (path, pass) in passes.iter().enumerate() {
+            if let (true, Some(sequence)) = (*pass == wanted, &paths.questions[*question].paths[path]) {
+                rows.push(Row { question: place, path, sequence });
             }
         }
-        (rows, sequences)
-    };
-    let device = trainer.model.device();
-    let mut values = vec![vec![None; count]; questions.len()];
-    let mut note = |rows: &[(usize, usize)], losses: &Tensor<1>| {
-        let losses: Vec<f32> = losses.clone().try_into_vec_as().map_err(StageError::failed)?;
-        for ((slot, path), loss) in rows.iter().zip(losses) {
-            values[*slot][*path] = Some(f64::from(loss));
-            log.mean(format!("l_real/{}", paths.perspectives[*path]), f64::from(loss));
-        }
-        Ok::<(), StageError>(())
-    };
-
-    let (observed, sequences) = chosen(Pass::Observe);
-    if !sequences.is_empty() {
-        let model = trainer.valid();
-        let batch = collate(&sequences, pad, &device);
-        let hidden = batch.hidden(&model);
-        note(&observed, &batch.token_losses(&model, hidden))?;
     }
-
-    let (rows, sequences) = chosen(Pass::Learn);
-    let batch = collate(&sequences, pad, &device);
-    let hidden = batch.hidden(&trainer.model);
-    let losses = batch.token_losses(&trainer.model, hidden.clone());
-    note(&rows, &losses)?;
-    let answers = answers.then(|| Answers {
-        log_probs: batch.answer_log_probs(&trainer.model, hidden),
-        spans: batch.answer_rows.clone(),
-    });
-    log.total("paths", rows.len() as f64);
-    log.total("tokens", batch.target_counts.iter().sum::<usize>() as f64);
-    Ok(Forward { questions_in_step, values, rows, losses, answers })
+    rows
 }
 
 fn save(trainer: &Trainer<Llama>, objective: &dyn Objective, context: &Context) -> Result<(), StageError> {

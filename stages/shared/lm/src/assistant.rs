@@ -23,6 +23,8 @@ use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::LmError;
+
 const CONFIG: &str = "assistant.json";
 const WEIGHTS: &str = "assistant.safetensors";
 const QUESTIONS: &str = "features.json";
@@ -260,7 +262,7 @@ fn save_network(network: &AssistantNetwork, path: &Path) -> Result<(), StageErro
     // One metadata entry only: a map of several would be written in no fixed order.
     let mut store =
         SafetensorsStore::from_file(path).clear_metadata().metadata("format", "pt").overwrite(true);
-    network.save_into(&mut store).map_err(StageError::failed)
+    network.save_into(&mut store).map_err(|error| weights(path, error))
 }
 
 fn load_network(
@@ -269,7 +271,8 @@ fn load_network(
     device: &Device,
 ) -> Result<AssistantNetwork, StageError> {
     let mut network = AssistantNetwork::new(config, &mut SmallRng::seed_from_u64(0), device);
-    network.load_from(&mut SafetensorsStore::from_file(path)).map_err(StageError::failed)?;
+    let mut store = SafetensorsStore::from_file(path);
+    network.load_from(&mut store).map_err(|error| weights(path, error))?;
     Ok(network)
 }
 
@@ -277,12 +280,12 @@ fn load_features(config: &AssistantConfig, folder: &Path) -> Result<Features, St
     let questions: Vec<String> = jsonl::read_json(&folder.join(QUESTIONS))?;
     let file = folder.join(FEATURES);
     let bytes = fs::read(&file).map_err(StageError::io(&file))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(StageError::failed)?;
+    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| weights(&file, error))?;
     let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>, StageError> {
-        let view = tensors.tensor(name).map_err(StageError::failed)?;
+        let view = tensors.tensor(name).map_err(|error| weights(&file, error))?;
         if view.dtype() != Dtype::F32 || view.shape() != shape {
             let problem = format!("tensor `{name}` is {:?}, expected F32 {shape:?}", view.shape());
-            return Err(StageError::failed(problem));
+            return Err(weights(&file, problem));
         }
         Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
     };
@@ -291,6 +294,10 @@ fn load_features(config: &AssistantConfig, folder: &Path) -> Result<Features, St
     let mask = read("mask", &[rows, paths])?;
     let losses = read("losses", &[rows, paths])?;
     Ok(Features { questions, paths, size, values, mask, losses })
+}
+
+fn weights(path: &Path, problem: impl std::fmt::Display) -> StageError {
+    LmError::Weights { path: path.to_owned(), problem: problem.to_string() }.into()
 }
 
 /// What to add to logits so that those with `allowed` 0 vanish and those with 1 stay.

@@ -28,6 +28,9 @@ pub struct Generation {
     pub truncated: bool,
 }
 
+/// Hears of each finished batch: the indices of its prompts, and what was generated for them.
+pub type OnBatch<'a> = dyn FnMut(&[usize], &[Generation]) -> Result<(), StageError> + 'a;
+
 /// Answers every prompt, in the order given.
 ///
 /// `go_on` is called before each token, and `on_batch` after each batch with the indices of its prompts and what was
@@ -37,7 +40,7 @@ pub fn generate(
     prompts: &[String],
     options: &Options,
     go_on: &dyn Fn() -> Result<(), StageError>,
-    on_batch: &mut dyn FnMut(&[usize], &[Generation]) -> Result<(), StageError>,
+    on_batch: &mut OnBatch,
 ) -> Result<Vec<Generation>, StageError> {
     use burn::module::Module;
 

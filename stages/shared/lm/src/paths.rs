@@ -116,6 +116,25 @@ impl Paths {
     }
 }
 
+/// Sorts rows by length and cuts them into groups of at most `tokens_at_once`, padding included, or of one row.
+///
+/// Rows of similar length share a group, so little of it is padding; and small groups stay in a processor's cache.
+pub fn groups<T>(rows: &mut [T], tokens_at_once: usize, length: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    rows.sort_by_key(&length);
+    let rows = &*rows;
+    let (mut groups, mut start) = (Vec::new(), 0);
+    for (at, row) in rows.iter().enumerate() {
+        if at > start && length(row) * (at + 1 - start) > tokens_at_once {
+            groups.push(&rows[start..at]);
+            start = at;
+        }
+    }
+    if start < rows.len() {
+        groups.push(&rows[start..]);
+    }
+    groups
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
@@ -168,5 +187,13 @@ mod tests {
         assert!(unknown.to_string().contains("`poetry`"), "{unknown}");
         let suffix = encode(&[record("a", &[("planning", "= 3")])], 100).unwrap_err();
         assert!(suffix.to_string().starts_with("question `a`, perspective `planning`"), "{suffix}");
+    }
+
+    #[test]
+    fn groups_hold_every_row_and_stay_within_their_size() {
+        let mut lengths = [5, 1, 9, 3, 3, 2];
+        let groups = groups(&mut lengths, 9, |length| *length);
+        assert_eq!(groups, [&[1, 2, 3][..], &[3], &[5], &[9]]);
+        assert!(super::groups::<usize>(&mut [], 9, |length| *length).is_empty());
     }
 }

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Forward, Objective, Pass, presence, weighted_loss};
-use crate::{inertia::Inertia, log::StepLog};
+use crate::{StudentError, inertia::Inertia, log::StepLog};
 
 const TRAINER: &str = "assistant";
 
@@ -145,11 +145,8 @@ impl Mind {
         device: &Device,
         context: &Context,
     ) -> Result<Self, StageError> {
-        let input = context.optional("assistant").ok_or_else(|| {
-            StageError::failed("objective `mind` needs port `assistant`")
-                .with_help("add a stage of kind `assistant` and join it to this port")
-        })?;
-        Self::new(params, paths, Assistant::load(&input.path, device)?, device)
+        let input = context.optional("assistant").ok_or(StudentError::NoAssistant)?;
+        Ok(Self::new(params, paths, Assistant::load(&input.path, device)?, device)?)
     }
 
     fn new(
@@ -157,23 +154,17 @@ impl Mind {
         paths: &Paths,
         assistant: Assistant,
         device: &Device,
-    ) -> Result<Self, StageError> {
+    ) -> Result<Self, StudentError> {
         let Assistant { config, network, features } = assistant;
         if config.perspectives != paths.perspectives {
-            let problem = format!(
-                "the assistant knows the perspectives `{}`, the rationales are from `{}`",
-                config.perspectives.join("`, `"),
-                paths.perspectives.join("`, `")
-            );
-            return Err(StageError::failed(problem).with_help("train the assistant on the same rationales"));
+            let (known, found) = (config.perspectives, paths.perspectives.clone());
+            return Err(StudentError::OtherPerspectives { known, found });
         }
         let known: HashMap<&str, usize> =
             features.questions.iter().enumerate().map(|(row, id)| (id.as_str(), row)).collect();
         let rows = paths.questions.iter().map(|question| {
-            known.get(question.id.as_str()).copied().ok_or_else(|| {
-                StageError::failed(format!("the assistant has no features of question `{}`", question.id))
-                    .with_help("train the assistant on the same rationales")
-            })
+            let row = known.get(question.id.as_str()).copied();
+            row.ok_or_else(|| StudentError::NoFeatures { question: question.id.clone() })
         });
         let rows = rows.collect::<Result<Vec<usize>, _>>()?;
         let count = features.paths;
@@ -350,7 +341,8 @@ mod tests {
     use rand::SeedableRng;
 
     use super::*;
-    use crate::objectives::{Answers, std_cot::StdCot, uniform::Uniform};
+    use crate::forward::Answers;
+    use crate::objectives::{std_cot::StdCot, uniform::Uniform};
 
     fn close(left: f64, right: f64) {
         assert!((left - right).abs() < 1e-5, "{left} is not {right}");
@@ -465,7 +457,7 @@ mod tests {
         let loss = weighted_loss(&forward(&learn), &weights, 0.5, &mut log);
         let l_sft = (0.75 * 1.0 + 0.25 * 2.0) + (0.5 * 4.0 + 0.5 * 2.0);
         // JSD((1/2, 1/2) || (1/4, 3/4)) and JSD((1, 0) || (0, 1)).
-        let near = 0.661_563_2 - (0.693_147_2 + 0.562_335_1) / 2.0;
+        let near = 0.661_563_2 - (std::f64::consts::LN_2 + 0.562_335_1) / 2.0;
         let l_cons = 0.75 * 0.25 * near + 0.5 * 0.5 * std::f64::consts::LN_2;
         close(value(loss), l_sft + 0.5 * l_cons);
         let log = log.finish(1).values;

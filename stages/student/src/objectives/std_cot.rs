@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Forward, Objective, Pass, passes, presence, weighted_loss};
-use crate::log::StepLog;
+use crate::{StudentError, log::StepLog};
 
 /// Which of the rationales.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -43,12 +43,11 @@ pub(super) struct StdCot {
 }
 
 impl StdCot {
-    pub(super) fn new(params: &StdCotParams, paths: &Paths) -> Result<Self, StageError> {
+    pub(super) fn new(params: &StdCotParams, paths: &Paths) -> Result<Self, StudentError> {
         let path = match params.perspective.as_str() {
             "first" => None,
             name => Some(paths.perspectives.iter().position(|known| known == name).ok_or_else(|| {
-                StageError::failed(format!("there are no rationales from perspective `{name}`"))
-                    .with_help(format!("the rationales are from `{}`", paths.perspectives.join("`, `")))
+                StudentError::UnknownPerspective { name: name.to_owned(), known: paths.perspectives.clone() }
             })?),
         };
         let choose = |present: Vec<bool>| match path {
