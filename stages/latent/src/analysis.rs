@@ -34,7 +34,9 @@ enum LatentError {
     TooFewTexts { found: usize },
     #[error("model `{model}` has layers 0 to {last}, and no layer {layer}")]
     NoLayer { model: String, layer: usize, last: usize },
-    #[error("model `{model}` cannot read all texts that the first model reads, or reads more")]
+    #[error(
+        "model `{model}` can read other texts than the first model: a text too long for one is not for the other"
+    )]
     OtherTexts { model: String },
     #[error("model `{model}` has hidden states that are not finite")]
     NotFinite { model: String },
@@ -44,13 +46,23 @@ enum LatentError {
 
 impl From<LatentError> for StageError {
     fn from(error: LatentError) -> Self {
-        Self::failed(error)
+        let help = match error {
+            LatentError::TooFewTexts { .. } => Some("keep more rationales, or raise `texts`"),
+            LatentError::OtherTexts { .. } => Some("compare models of one tokenizer and context length"),
+            LatentError::NotFinite { .. } => Some("its training diverged: lower the learning rate"),
+            LatentError::NoLayer { .. } | LatentError::Decomposition { .. } => None,
+        };
+        match help {
+            Some(help) => Self::failed(error).with_help(help),
+            None => Self::failed(error),
+        }
     }
 }
 
 /// Measures every distinct set of weights; subjects that share one share its result.
 ///
-/// The control, where there is one, comes first. The first subject decides which texts are short enough; the others have to read the same ones.
+/// The control, where there is one, comes first. The first subject decides which texts are short enough; the
+/// others have to read the same ones.
 pub(crate) fn analyse(
     params: &Params,
     context: &Context,

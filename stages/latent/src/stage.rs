@@ -41,7 +41,7 @@ pub struct Params {
     /// Iterations of t-SNE, the first quarter with exaggeration. Default 500.
     #[serde(default = "default_iterations")]
     pub iterations: usize,
-    /// Texts the model reads at once; memory grows with it, results do not change. Default 16.
+    /// Texts the model reads at once; memory grows with it, results change by rounding alone. Default 16.
     #[serde(default = "default_batch_size")]
     pub batch_size: usize,
 }
@@ -261,9 +261,13 @@ pub(crate) mod tests {
     }
 
     fn model_input(folder: &Path, seed: u64, labels: &[(&str, &str)]) -> Input {
+        saved(folder, seed, &language_model(seed), labels)
+    }
+
+    fn saved(folder: &Path, seed: u64, model: &LanguageModel, labels: &[(&str, &str)]) -> Input {
         let path = folder.join(format!("model-{seed}"));
         fs::create_dir_all(&path).unwrap();
-        language_model(seed).save(&path).unwrap();
+        model.save(&path).unwrap();
         Input {
             path,
             digest: Digest::of_json(&seed),
@@ -378,6 +382,21 @@ pub(crate) mod tests {
         let params = serde_json::json!({ "layer": { "index": 3 } });
         let layer = run(folder, "layer", &inputs(folder, 9, model(), None), params).unwrap_err();
         assert_eq!(layer.to_string(), "model `model` has layers 0 to 2, and no layer 3");
+
+        let mut diverged = language_model(2);
+        diverged.config.rms_norm_eps = -1e9;
+        let models = vec![saved(folder, 2, &diverged, &[])];
+        let diverged =
+            run(folder, "nan", &inputs(folder, 9, models, None), serde_json::json!({})).unwrap_err();
+        assert_eq!(diverged.to_string(), "model `model` has hidden states that are not finite");
+        assert_eq!(diverged.help(), Some("its training diverged: lower the learning rate"));
+
+        let mut narrow = language_model(3);
+        narrow.config.max_position_embeddings = 10;
+        let (narrow, base) = (vec![saved(folder, 3, &narrow, &[])], Some(model_input(folder, 1, &[])));
+        let other =
+            run(folder, "other", &inputs(folder, 9, narrow, base), serde_json::json!({})).unwrap_err();
+        assert!(other.to_string().starts_with("model `model` can read other texts"), "{other}");
     }
 
     #[test]
