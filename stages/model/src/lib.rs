@@ -218,7 +218,8 @@ fn fresh(
     let mut metrics = Vec::new();
     if let Some(pretrain) = &scratch.pretrain {
         let rationales = if pretrain.rationales { rationales } else { Vec::new() };
-        let sequences = pretrain::sequences(&model.tokenizer, &corpus, pretrain.worked, &primer, &rationales)?;
+        let sequences =
+            pretrain::sequences(&model.tokenizer, &corpus, pretrain.worked, &primer, &rationales)?;
         (model.model, metrics) =
             pretrain::train(model.model, &sequences, model.tokenizer.pad(), pretrain, context)?;
     }

@@ -33,7 +33,8 @@ pub(crate) fn answer(question: &Question, worked: f64) -> String {
     let suffix = tasks::answer_suffix(question);
     let place = Digest::of_bytes(question.id.as_bytes());
     let place = u32::from_str_radix(&place.as_str()[..8], 16).expect("a digest is hexadecimal");
-    let solution = if f64::from(place) < worked * 2f64.powi(32) { tasks::builtin::solve(question) } else { None };
+    let solution =
+        if f64::from(place) < worked * 2f64.powi(32) { tasks::builtin::solve(question) } else { None };
     match solution {
         Some(solution) => {
             let steps: Vec<String> = solution.steps.iter().map(ToString::to_string).collect();

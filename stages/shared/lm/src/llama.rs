@@ -481,7 +481,7 @@ impl Frame {
             let table = |table: &Tensor<2>| table.clone().mul_scalar(scale).repeat_dim(1, count);
             (table(&cos), table(&sin))
         };
-        let bias = Tensor::<3>::zeros(mask.dims(), &device).mask_fill(mask.bool_not(), f32::NEG_INFINITY);
+        let bias = mask.bool_not().float().mul_scalar(MASKED);
         Self {
             batch,
             length,
