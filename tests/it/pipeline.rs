@@ -1,1 +1,115 @@
+//! The quickstart's whole pipeline, at a size that trains in a moment.
 
+use std::collections::BTreeSet;
+
+use crate::project::{Finished, Project};
+
+const QUICKSTART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/recipes/quickstart.yaml");
+
+/// Everything real, everything tiny.
+const TINY: [&str; 13] = [
+    "seeds=[1, 2]",
+    "stages.schooling.with.count=40",
+    "stages.questions.with.count=12",
+    "stages.test.with.count=6",
+    "stages.base.with.source.scratch.hidden_size=16",
+    "stages.base.with.source.scratch.num_hidden_layers=1",
+    "stages.base.with.source.scratch.num_attention_heads=2",
+    "stages.base.with.source.scratch.pretrain.steps=6",
+    "stages.base.with.source.scratch.pretrain.batch_size=4",
+    "stages.student.with.steps=3",
+    "stages.scores.with.max_new_tokens=12",
+    "stages.latent.with.texts=32",
+    "stages.latent.with.iterations=50",
+];
+
+fn arguments<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+    let mut arguments = vec![command, QUICKSTART];
+    arguments.extend(more);
+    for set in TINY {
+        arguments.extend(["--set", set]);
+    }
+    arguments
+}
+
+fn run(project: &Project, more: &[&str]) -> Finished {
+    project.run(&arguments("run", more)).expect(0)
+}
+
+/// The stages whose cells ran.
+fn stages<'a>(run: &'a Finished) -> BTreeSet<&'a str> {
+    run.ran().into_iter().map(|cell| cell.split('[').next().unwrap()).collect()
+}
+
+#[test]
+fn recipe_to_table_and_only_what_changed_again() {
+    let project = Project::retort();
+    let first = run(&project, &[]);
+    for row in ["undistilled", "std-cot", "uniform", "mind"] {
+        assert!(first.stdout.contains(row), "no row `{row}`:\n{}", first.stdout);
+    }
+    for column in ["arithmetic", "comparison", "calendar", "id", "ood"] {
+        assert!(first.stdout.contains(column), "no column `{column}`:\n{}", first.stdout);
+    }
+
+    let again = run(&project, &[]);
+    assert!(again.ran().is_empty(), "{}", again.stderr);
+    assert!(again.stderr.contains("nothing to do"), "{}", again.stderr);
+    assert_eq!(again.stdout, first.stdout);
+
+    // One training parameter: the student, and what reads it. The undistilled student comes out as before, so its
+    // scores stand.
+    let changed = run(&project, &["--set", "stages.student.with.learning_rate=0.002"]);
+    assert!(
+        stages(&changed).is_subset(&BTreeSet::from(["student", "scores", "latent", "tables.main"])),
+        "{}",
+        changed.stderr
+    );
+    assert!(stages(&changed).is_superset(&BTreeSet::from(["student", "scores"])), "{}", changed.stderr);
+    assert!(
+        !changed.ran().iter().any(|cell| cell.starts_with("scores[method=undistilled")),
+        "{}",
+        changed.stderr
+    );
+    let reason = changed.reason("student[method=mind,seed=1]").unwrap();
+    assert!(reason.starts_with("learning_rate: ") && reason.ends_with(" -> 0.002"), "{reason}");
+
+    let back = run(&project, &[]);
+    assert!(back.ran().is_empty(), "{}", back.stderr);
+
+    let markdown = project.run(&arguments("table", &["main", "--format", "markdown"])).expect(0);
+    assert!(markdown.stdout.contains("| undistilled"), "{}", markdown.stdout);
+    let shown = project.run(&arguments("show", &["accepted", "-n", "1"])).expect(0);
+    assert!(shown.stdout.contains("The answer is \\boxed{"), "{}", shown.stdout);
+}
+
+#[test]
+fn a_killed_pipeline_ends_in_the_same_table() {
+    let whole = Project::retort();
+    let table = run(&whole, &[]).stdout;
+
+    let project = Project::retort();
+    for kill in 0..5 {
+        let mut child = project.start(&arguments("run", &[]));
+        std::thread::sleep(std::time::Duration::from_millis(150 + 330 * kill));
+        child.kill().unwrap(); // SIGKILL
+        child.wait().unwrap();
+    }
+    assert_eq!(run(&project, &[]).stdout, table);
+    let finished = project.finished_in(".retort");
+    let twice: Vec<_> = finished.iter().filter(|(_, count)| **count > 1).collect();
+    assert!(twice.is_empty(), "finished twice: {twice:?}");
+}
+
+#[test]
+fn threads_do_not_change_results() {
+    let table = |jobs: &str| {
+        let project = Project::retort();
+        let stdout = run(&project, &["--jobs", jobs]).stdout;
+        let model =
+            project.run(&arguments("show", &["student[method=mind,seed=1]:model", "--path"])).expect(0);
+        // The folder's name is the digest of its content.
+        (stdout, model.stdout.trim().rsplit('/').next().unwrap().to_owned())
+    };
+    assert_eq!(table("1"), table("3"));
+}

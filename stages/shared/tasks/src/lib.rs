@@ -1,4 +1,7 @@
 //! Tasks: prompts, answer extraction and scoring, and the built-in question generators.
+//!
+//! Everything here is a pure function of questions and texts. The crate reads no files, computes no tensors
+//! and knows no stage; how questions get in and scores get out is for the kinds that use it.
 
 mod task;
 pub use task::{PERSPECTIVES, Task, UnknownTask};
