@@ -59,7 +59,7 @@ fn recipe_to_table_and_only_what_changed_again() {
 
     // One training parameter: the student, and what reads it. The undistilled student comes out as before, so its
     // scores stand.
-    let changed = run(&project, &["--set", "stages.student.with.learning_rate=0.002"]);
+    let changed = run(&project, &["--set", "stages.student.with.learning_rate=0.003"]);
     assert!(
         stages(&changed).is_subset(&BTreeSet::from(["student", "scores", "latent", "tables.main"])),
         "{}",
@@ -72,7 +72,7 @@ fn recipe_to_table_and_only_what_changed_again() {
         changed.stderr
     );
     let reason = changed.reason("student[method=mind,seed=1]").unwrap();
-    assert!(reason.starts_with("learning_rate: ") && reason.ends_with(" -> 0.002"), "{reason}");
+    assert!(reason.starts_with("learning_rate: ") && reason.ends_with(" -> 0.003"), "{reason}");
 
     let back = run(&project, &[]);
     assert!(back.ran().is_empty(), "{}", back.stderr);
