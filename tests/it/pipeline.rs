@@ -37,7 +37,7 @@ fn run(project: &Project, more: &[&str]) -> Finished {
 }
 
 /// The stages whose cells ran.
-fn stages<'a>(run: &'a Finished) -> BTreeSet<&'a str> {
+fn stages(run: &Finished) -> BTreeSet<&str> {
     run.ran().into_iter().map(|cell| cell.split('[').next().unwrap()).collect()
 }
 
