@@ -294,11 +294,18 @@ impl Graph {
             resources.devices = declared.devices.unwrap_or(resources.devices);
             pools.clone_from(&declared.pools);
         }
-        let seed = axes.iter().find(|(axis, _)| axis == "seed");
+        let seed = axes.iter().find(|(axis, _)| axis == "seed").map_or(Ok(0), |(_, value)| value.parse());
+        if seed.is_err() && kind.seeded() {
+            let span =
+                draft.axes.iter().find(|axis| axis.value == "seed").map_or(draft.span, |axis| axis.span);
+            let message =
+                format!("{} draws from axis `seed`, whose values are not whole numbers", named(draft));
+            mistakes.push(Diagnostic::at(span, message).help("write `seeds: [1, 2, 3]`"));
+        }
         let mut cell = Cell {
             name: cell_name(&draft.name, &axes),
             stage,
-            seed: seed.and_then(|(_, value)| value.parse().ok()).unwrap_or(0),
+            seed: seed.unwrap_or(0),
             axes,
             kind,
             files,

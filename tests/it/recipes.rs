@@ -13,7 +13,7 @@ fn every_recipe_checks() {
     for folder in ["recipes", "examples"] {
         for path in files_below(&root.join(folder)) {
             let yaml = path.extension().is_some_and(|extension| extension == "yaml");
-            // Perspectives and data lie beside recipes.
+            // Data lies beside recipes.
             if !yaml {
                 continue;
             }
@@ -35,5 +35,19 @@ fn every_recipe_checks() {
             }
         }
     }
-    assert!(found >= 3, "only {found} recipes found");
+    assert!(found >= 4, "only {found} recipes found");
+}
+
+#[test]
+fn the_example_folder_runs_where_a_user_copies_it() {
+    let project = Project::retort();
+    let example = Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/quickstart");
+    for path in files_below(&example) {
+        std::fs::copy(&path, project.path(path.file_name().unwrap().to_str().unwrap())).unwrap();
+    }
+    let run = project.run(&["run", "recipe.yaml"]).expect(0);
+    assert!(run.stdout.contains("undistilled") && run.stdout.contains("uniform"), "{}", run.stdout);
+    // One rationale in the file is wrong, and the judge says so.
+    let judged = project.run(&["show", "recipe.yaml", "accepted:judgements", "-n", "99"]).expect(0);
+    assert_eq!(judged.stdout.matches("outcome: wrong").count(), 1, "{}", judged.stdout);
 }

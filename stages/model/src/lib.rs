@@ -65,6 +65,10 @@ pub struct Scratch {
     pub num_key_value_heads: Option<usize>,
     /// Tokens of the vocabulary, at most; at least 258, the bytes and two special tokens.
     pub vocab_size: usize,
+    /// Standard deviation of the first weights. Default: 0.02, as in Llama's `config.json`, which suits widths near
+    /// 1000; narrow models may want more, about 1 / sqrt(`hidden_size`).
+    #[serde(default = "initializer_range")]
+    pub initializer_range: f64,
     /// Default: none, the weights stay random.
     #[serde(default)]
     pub pretrain: Option<Pretrain>,
@@ -92,6 +96,10 @@ pub struct Pretrain {
     /// Whether to learn the rationales on `text` too, as plain text. Default: false, they only shape the vocabulary.
     #[serde(default)]
     pub rationales: bool,
+}
+
+fn initializer_range() -> f64 {
+    0.02
 }
 
 fn batch_size() -> usize {
@@ -161,10 +169,13 @@ impl Stage for Model {
             }
         };
         require(scratch.vocab_size >= 258, "vocab_size", "must be at least 258");
+        require(scratch.initializer_range > 0.0, "initializer_range", "must be above 0");
         if let Some(pretrain) = &scratch.pretrain {
             require(pretrain.steps > 0, "pretrain/steps", "must be at least 1");
             require(pretrain.batch_size > 0, "pretrain/batch_size", "must be at least 1");
             require(pretrain.learning_rate > 0.0, "pretrain/learning_rate", "must be above 0");
+            let share = (0.0..=1.0).contains(&pretrain.worked);
+            require(share, "pretrain/worked", "must be between 0 and 1");
         }
         problems
     }
@@ -212,7 +223,8 @@ fn fresh(
     let texts = asked.chain(told).chain(primer.iter().cloned());
     let tokenizer = Tokenizer::train(texts, scratch.vocab_size)?;
     let size = LlamaSize { vocab_size: tokenizer.vocab_size(), ..scratch.size() };
-    let config = LlamaConfig::new(size, tokenizer.eos(), tokenizer.pad());
+    let mut config = LlamaConfig::new(size, tokenizer.eos(), tokenizer.pad());
+    config.initializer_range = scratch.initializer_range;
     let model = Llama::init(&config, context.seed(), device);
     let mut model = LanguageModel { model, config, tokenizer };
     let mut metrics = Vec::new();
