@@ -6,6 +6,8 @@
 
 mod pretrain;
 
+use std::collections::BTreeMap;
+
 use contract::{
     ArtifactType, Context, FilePath, Port, PortFlow, Stage, StageError, jsonl,
     records::{Metric, Question, QuestionRationales, files},
@@ -17,6 +19,7 @@ use lm::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tasks::Task;
 
 /// The kind `model`.
 pub struct Model;
@@ -69,6 +72,10 @@ pub struct Scratch {
     /// 1000; narrow models may want more, about 1 / sqrt(`hidden_size`).
     #[serde(default = "initializer_range")]
     pub initializer_range: f64,
+    /// Base of the rotary frequencies. Default: 10000, as in Llama's `config.json`; texts of a hundred tokens and narrow heads
+    /// are better told apart by a smaller one, such as 100.
+    #[serde(default = "rope_theta")]
+    pub rope_theta: f64,
     /// Default: none, the weights stay random.
     #[serde(default)]
     pub pretrain: Option<Pretrain>,
@@ -89,10 +96,10 @@ pub struct Pretrain {
     /// Lines of elementary facts to learn beside the questions. Default: 0.
     #[serde(default)]
     pub primer: usize,
-    /// The share of built-in questions answered with the bare steps of their solution, 0 to 1; the others are
-    /// answered with the answer alone. Default: 0.
+    /// By built-in task, the share of its questions answered with the bare steps of their solution first, 0 to 1; all
+    /// others are answered with the answer alone. Default: none.
     #[serde(default)]
-    pub worked: f64,
+    pub worked: BTreeMap<Task, f64>,
     /// Whether to learn the rationales on `text` too, as plain text. Default: false, they only shape the vocabulary.
     #[serde(default)]
     pub rationales: bool,
@@ -100,6 +107,10 @@ pub struct Pretrain {
 
 fn initializer_range() -> f64 {
     0.02
+}
+
+fn rope_theta() -> f64 {
+    10_000.0
 }
 
 fn batch_size() -> usize {
@@ -136,7 +147,7 @@ impl Stage for Model {
     type Params = ModelParams;
 
     const NAME: &'static str = "model";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "a base student, loaded from a Hugging Face folder or made from scratch";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
@@ -170,12 +181,20 @@ impl Stage for Model {
         };
         require(scratch.vocab_size >= 258, "vocab_size", "must be at least 258");
         require(scratch.initializer_range > 0.0, "initializer_range", "must be above 0");
+        require(scratch.rope_theta > 1.0, "rope_theta", "must be above 1");
         if let Some(pretrain) = &scratch.pretrain {
             require(pretrain.steps > 0, "pretrain/steps", "must be at least 1");
             require(pretrain.batch_size > 0, "pretrain/batch_size", "must be at least 1");
             require(pretrain.learning_rate > 0.0, "pretrain/learning_rate", "must be above 0");
-            let share = (0.0..=1.0).contains(&pretrain.worked);
-            require(share, "pretrain/worked", "must be between 0 and 1");
+            for (task, share) in &pretrain.worked {
+                let field = format!("pretrain/worked/{task}");
+                require((0.0..=1.0).contains(share), &field, "must be between 0 and 1");
+                require(
+                    task.is_builtin(),
+                    &field,
+                    "is no built-in task: nobody knows the steps of its answers",
+                );
+            }
         }
         problems
     }
@@ -225,13 +244,14 @@ fn fresh(
     let size = LlamaSize { vocab_size: tokenizer.vocab_size(), ..scratch.size() };
     let mut config = LlamaConfig::new(size, tokenizer.eos(), tokenizer.pad());
     config.initializer_range = scratch.initializer_range;
+    config.rope_theta = scratch.rope_theta;
     let model = Llama::init(&config, context.seed(), device);
     let mut model = LanguageModel { model, config, tokenizer };
     let mut metrics = Vec::new();
     if let Some(pretrain) = &scratch.pretrain {
         let rationales = if pretrain.rationales { rationales } else { Vec::new() };
         let sequences =
-            pretrain::sequences(&model.tokenizer, &corpus, pretrain.worked, &primer, &rationales)?;
+            pretrain::sequences(&model.tokenizer, &corpus, &pretrain.worked, &primer, &rationales)?;
         (model.model, metrics) =
             pretrain::train(model.model, &sequences, model.tokenizer.pad(), pretrain, context)?;
     }

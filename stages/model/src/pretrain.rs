@@ -15,6 +15,9 @@ use lm::{
     train::{Checkpoint, Schedule, TrainOptions, Trainer},
 };
 
+use rand::seq::SliceRandom;
+use tasks::Task;
+
 use crate::Pretrain;
 
 /// Facts in one sequence; a fact alone is shorter than everything else in a batch.
@@ -28,13 +31,14 @@ const WARMUP: f64 = 0.03;
 
 /// What a question is answered with: the bare answer, or the steps of its solution first.
 ///
-/// `worked` is the share of questions answered with steps, 0 to 1; which ones is decided by their ids.
-pub(crate) fn answer(question: &Question, worked: f64) -> String {
+/// `worked` holds the share of a task's questions answered with steps, 0 to 1; which ones is decided by their ids.
+fn answer(question: &Question, worked: &BTreeMap<Task, f64>) -> String {
+    let share = question.task.parse().ok().and_then(|task: Task| worked.get(&task)).copied().unwrap_or(0.0);
     let suffix = tasks::answer_suffix(question);
     let place = Digest::of_bytes(question.id.as_bytes());
     let place = u32::from_str_radix(&place.as_str()[..8], 16).expect("a digest is hexadecimal");
     let solution =
-        if f64::from(place) < worked * 2f64.powi(32) { tasks::builtin::solve(question) } else { None };
+        if f64::from(place) < share * 2f64.powi(32) { tasks::builtin::solve(question) } else { None };
     match solution {
         Some(solution) => {
             let steps: Vec<String> = solution.steps.iter().map(ToString::to_string).collect();
@@ -48,7 +52,7 @@ pub(crate) fn answer(question: &Question, worked: f64) -> String {
 pub(crate) fn sequences(
     tokenizer: &Tokenizer,
     corpus: &[Question],
-    worked: f64,
+    worked: &BTreeMap<Task, f64>,
     primer: &[String],
     rationales: &[QuestionRationales],
 ) -> Result<Vec<Sequence>, LmError> {
@@ -80,7 +84,6 @@ pub(crate) fn train(
         context.note(format!("resumed after step {}", trainer.steps()));
     }
 
-    let lengths: Vec<usize> = sequences.iter().map(|sequence| sequence.tokens.len()).collect();
     let steps_per_pass = sequences.len().div_ceil(params.batch_size);
     let mut tokens = 0;
     let mut pass = None;
@@ -96,14 +99,19 @@ pub(crate) fn train(
         }
         let step = trainer.steps();
         let current = step / steps_per_pass;
-        let batches = match pass.take() {
-            Some((number, batches)) if number == current => batches,
-            // Each pass has its own generator, so a resumed run needs none of the passes before.
-            _ => batch::shuffled(&lengths, params.batch_size, &mut context.rng(&format!("pass {current}"))),
+        let order = match pass.take() {
+            Some((number, order)) if number == current => order,
+            // Each pass has its own generator, so a resumed run needs none of the passes before. Batches are not sorted by
+            // length to save padding: length tells kinds of texts apart, and a batch of one kind teaches it at the others' cost.
+            _ => {
+                let mut order: Vec<&Sequence> = sequences.iter().collect();
+                order.shuffle(&mut context.rng(&format!("pass {current}")));
+                order
+            }
         };
-        let chosen: Vec<&Sequence> =
-            batches[step % steps_per_pass].iter().map(|index| &sequences[*index]).collect();
-        pass = Some((current, batches));
+        let start = step % steps_per_pass * params.batch_size;
+        let chosen = order[start..order.len().min(start + params.batch_size)].to_vec();
+        pass = Some((current, order));
 
         let batch = batch::collate(&chosen, pad, &device);
         let loss: Tensor<1> = batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean();

@@ -6,7 +6,6 @@
 use std::ops::Range;
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
-use rand::{Rng, seq::SliceRandom};
 
 use crate::{LmError, llama::Llama, tokenizer::Tokenizer};
 
@@ -69,23 +68,6 @@ pub struct Batch {
     target_means: Tensor<2>,
     /// Rows of the flat hidden states that predict an answer token.
     answer_states: Tensor<1, Int>,
-}
-
-/// Batches of one pass over sequences of these lengths, by index: shuffled, but with neighbours of similar length, so that
-/// little is padding. All batches are full but for one.
-pub fn shuffled(lengths: &[usize], batch_size: usize, rng: &mut impl Rng) -> Vec<Vec<usize>> {
-    /// Sequences that may share a batch: this many batches' worth.
-    const WINDOW: usize = 16;
-
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.shuffle(rng);
-    let batch_size = batch_size.max(1);
-    for window in order.chunks_mut(batch_size * WINDOW) {
-        window.sort_by_key(|index| lengths[*index]);
-    }
-    let mut batches: Vec<Vec<usize>> = order.chunks(batch_size).map(<[usize]>::to_vec).collect();
-    batches.shuffle(rng);
-    batches
 }
 
 /// Puts sequences into one batch.
@@ -224,21 +206,6 @@ mod tests {
         }
         let expected = sum / (length - sequence.target_start) as f64;
         fixture::assert_close(&losses(&model, &[sequence]), &[expected], 1e-5);
-    }
-
-    #[test]
-    fn a_pass_holds_every_sequence_once_and_little_padding() {
-        let mut rng = rand_chacha::ChaCha8Rng::seed_from_u64(3);
-        let lengths: Vec<usize> = (0..100).map(|i| 5 + i * 37 % 90).collect();
-        let batches = shuffled(&lengths, 8, &mut rng);
-        let mut seen: Vec<usize> = batches.iter().flatten().copied().collect();
-        assert_ne!(seen, shuffled(&lengths, 8, &mut rng).concat());
-        seen.sort_unstable();
-        assert_eq!(seen, (0..100).collect::<Vec<_>>());
-        let padded: usize =
-            batches.iter().map(|b| b.len() * b.iter().map(|i| lengths[*i]).max().unwrap()).sum();
-        assert!(padded < lengths.iter().sum::<usize>() * 5 / 4, "{padded}");
-        assert_ne!(lengths[batches[0][0]], *lengths.iter().min().unwrap(), "not sorted as a whole");
     }
 
     #[test]

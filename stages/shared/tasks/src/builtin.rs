@@ -1,7 +1,7 @@
 //! The built-in tasks: seeded questions, their solver, and rationales from eight perspectives.
 //!
-//! They need no file and no network, and are small enough for a student of a million parameters: few words,
-//! numbers to 60, two to four steps. A question keeps the facts it was written from; [`solve`] reads
+//! They need no file and no network, and are small enough for a student of a hundred thousand parameters: few
+//! words, numbers to 20, two to four steps. A question keeps the facts it was written from; [`solve`] reads
 //! those facts, never the text or the gold answer. What decides a question's split are its numbers alone, so a
 //! sum that is tested is never trained on in other words.
 
@@ -182,18 +182,17 @@ pub fn primer(seed: u64, count: usize) -> Vec<String> {
 fn fact(rng: &mut ChaCha8Rng) -> String {
     let (operator, left, right) = match rng.random_range(0..20_u32) {
         0..=6 => {
-            let left = rng.random_range(1..=48);
-            (Operator::Plus, left, rng.random_range(1..=20.min(60 - left)))
+            let left = rng.random_range(1..=18);
+            (Operator::Plus, left, rng.random_range(2..=6.min(20 - left)))
         }
         7..=13 => {
-            let left = rng.random_range(2..=60);
-            (Operator::Minus, left, rng.random_range(1..=20.min(left - 1)))
+            let left = rng.random_range(2..=20);
+            (Operator::Minus, left, rng.random_range(1..left))
         }
-        14 => (Operator::Times, rng.random_range(2..=20), rng.random_range(2..=3)),
-        15 => return calendar::conversion_fact(rng),
+        14 | 15 => return calendar::conversion_fact(rng),
         16 | 17 => {
-            let left = rng.random_range(1..=30);
-            let right = (left + rng.random_range(1..30)) % 31;
+            let left = rng.random_range(1..=20);
+            let right = (left + rng.random_range(1..20)) % 21;
             (if rng.random() { Operator::Greater } else { Operator::Less }, left, right)
         }
         18.. => (Operator::After, rng.random_range(0..7), rng.random_range(1..=6)),

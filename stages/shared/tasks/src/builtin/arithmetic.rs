@@ -30,7 +30,6 @@ struct Change {
 enum Effect {
     Gain,
     Loss,
-    Multiple,
 }
 
 impl Effect {
@@ -38,14 +37,13 @@ impl Effect {
         match self {
             Self::Gain => Operator::Plus,
             Self::Loss => Operator::Minus,
-            Self::Multiple => Operator::Times,
         }
     }
 }
 
 impl Changes {
     pub(super) fn draw(rng: &mut ChaCha8Rng) -> Option<Self> {
-        let start = rng.random_range(3..=20);
+        let start = rng.random_range(2..=12);
         let mut value = start;
         let mut changes = Vec::new();
         for _ in 0..rng.random_range(2..=3) {
@@ -53,19 +51,15 @@ impl Changes {
             value = match change.effect {
                 Effect::Gain => value + change.amount,
                 Effect::Loss => value - change.amount,
-                Effect::Multiple => value * change.amount,
             };
-            if !(1..=60).contains(&value) {
+            if !(1..=20).contains(&value) {
                 return None;
             }
             changes.push(change);
         }
-        let of = |effect| changes.iter().filter(|change| change.effect == effect).count();
-        // Without a change that is no gain, adding everything up would be right.
-        if of(Effect::Gain) == changes.len() || of(Effect::Multiple) > 1 {
-            return None;
-        }
-        Some(Self { name: pick(&NAMES, rng), object: pick(&OBJECTS, rng), start, changes })
+        // Without a loss, adding everything up would be right.
+        let loses = changes.iter().any(|change| change.effect == Effect::Loss);
+        loses.then(|| Self { name: pick(&NAMES, rng), object: pick(&OBJECTS, rng), start, changes })
     }
 
     /// `Tom finds 5`.
@@ -76,20 +70,16 @@ impl Changes {
 
 impl Change {
     fn draw(rng: &mut ChaCha8Rng) -> Self {
-        let amount = rng.random_range(2..=9);
-        match rng.random_range(0..20_u32) {
-            0..=8 => Self { verb: pick(&["finds", "buys", "gets"], rng), effect: Effect::Gain, amount },
-            9..=17 => Self { verb: pick(&["loses", "sells", "drops"], rng), effect: Effect::Loss, amount },
-            18 => Self { verb: "doubles".into(), effect: Effect::Multiple, amount: 2 },
-            19.. => Self { verb: "triples".into(), effect: Effect::Multiple, amount: 3 },
+        let amount = rng.random_range(2..=6);
+        if rng.random() {
+            Self { verb: pick(&["finds", "buys", "gets"], rng), effect: Effect::Gain, amount }
+        } else {
+            Self { verb: pick(&["loses", "sells", "drops"], rng), effect: Effect::Loss, amount }
         }
     }
 
     fn phrase(&self) -> String {
-        match self.effect {
-            Effect::Gain | Effect::Loss => format!("{} {}", self.verb, self.amount),
-            Effect::Multiple => format!("{} them", self.verb),
-        }
+        format!("{} {}", self.verb, self.amount)
     }
 }
 
@@ -122,12 +112,11 @@ impl Family for Changes {
 
     fn telling(&self, solution: &Solution) -> Telling {
         let Self { name, object, start, changes } = self;
-        let no_sum = changes.iter().find(|change| change.effect != Effect::Gain);
+        let loss = changes.iter().find(|change| change.effect == Effect::Loss);
         let beats = changes.iter().map(|change| {
             let (task, picture, likeness) = match change.effect {
                 Effect::Gain => ("add {}", "{} more come", "{} floors up"),
                 Effect::Loss => ("take away {}", "{} go away", "{} floors down"),
-                Effect::Multiple => ("take it {} times", "each turns into {}", "{} times as high"),
             };
             let [task, picture, likeness] =
                 [task, picture, likeness].map(|phrase| phrase.replace("{}", &change.amount.to_string()));
@@ -138,7 +127,7 @@ impl Family for Changes {
             likeness: format!("Think of a lift on floor {start}"),
             mapping: format!("Floors are {object}s"),
             tempting: "add all the numbers".into(),
-            objection: no_sum.map_or_else(String::new, |change| self.clause(change)),
+            objection: loss.map_or_else(String::new, |change| self.clause(change)),
             suppose: format!("{name} stopped before the last change"),
             spared: changes.len() - 1,
             binding: changes.last().map_or_else(String::new, |change| self.clause(change)),

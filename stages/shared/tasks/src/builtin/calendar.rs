@@ -16,8 +16,8 @@ use super::{
 };
 
 /// Larger unit, smaller unit, how many of the smaller make one larger, how many larger ones at most.
-const UNITS: [(&str, &str, i64, i64); 4] =
-    [("week", "day", 7, 6), ("year", "month", 12, 4), ("day", "hour", 24, 2), ("hour", "minute", 60, 1)];
+const UNITS: [(&str, &str, i64, i64); 3] =
+    [("week", "day", 7, 2), ("decade", "year", 10, 2), ("year", "month", 12, 1)];
 
 /// `Tom has 3 weeks and 4 days and uses 5 days. How many days are left?`
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,11 +58,9 @@ impl Conversion {
         let (large, small, factor, most) = UNITS.choose(rng).copied()?;
         let count = rng.random_range(1..=most);
         let total = count * factor;
-        // There is no more room above 60, so what comes with an hour is used as well.
-        let besides =
-            if factor == 60 { -rng.random_range(2..=25) } else { rng.random_range(1..=12.min(factor - 1)) };
-        let changes = [besides, -rng.random_range(2..=15)];
-        let fits = total + besides <= 60 && total + besides + changes[1] > 0;
+        let besides = rng.random_range(2..=6) * if rng.random() { 1 } else { -1 };
+        let changes = [besides, -rng.random_range(2..=6)];
+        let fits = total + besides <= 20 && total + besides + changes[1] > 0;
         fits.then(|| Self {
             name: pick(&NAMES, rng),
             large: large.into(),
@@ -148,14 +146,14 @@ impl Family for Conversion {
 impl Weekday {
     pub(super) fn draw(rng: &mut ChaCha8Rng) -> Option<Self> {
         let (today, first, second) =
-            (rng.random_range(0..7), rng.random_range(2..=9), rng.random_range(2..=9));
+            (rng.random_range(0..7), rng.random_range(2..=6), rng.random_range(2..=6));
         let days = first + second;
         // The days beside the right one are what a miscount gives; the third is any other day.
         let right = today + days;
         let near = right + if rng.random() { 1 } else { -1 };
         let mut choices = [right, near, right + rng.random_range(2..=5)].map(|day: i64| day.rem_euclid(7));
         choices.shuffle(rng);
-        (days < 14 && days != 7).then(|| Self { name: pick(&NAMES, rng), today, first, second, choices })
+        (days != 7).then(|| Self { name: pick(&NAMES, rng), today, first, second, choices })
     }
 
     fn wraps(&self) -> bool {

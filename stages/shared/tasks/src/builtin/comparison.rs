@@ -35,9 +35,9 @@ pub(super) struct Ranking {
     order: [usize; 3],
 }
 
-/// A difference of 2 to 9 either way.
+/// A difference of 2 to 6 either way.
 fn draw_gap(rng: &mut ChaCha8Rng) -> i64 {
-    let size = rng.random_range(2..=9);
+    let size = rng.random_range(2..=6);
     if rng.random() { size } else { -size }
 }
 
@@ -68,10 +68,10 @@ fn pile(who: &str, count: i64, object: &str) -> String {
 
 impl Chain {
     pub(super) fn draw(rng: &mut ChaCha8Rng) -> Option<Self> {
-        let (start, gaps) = (rng.random_range(3..=20), [draw_gap(rng), draw_gap(rng)]);
+        let (start, gaps) = (rng.random_range(2..=12), [draw_gap(rng), draw_gap(rng)]);
         let second = start + gaps[0];
         let third = second + gaps[1];
-        let fits = (1..=40).contains(&second) && (1..=40).contains(&third) && third != start;
+        let fits = (1..=20).contains(&second) && (1..=20).contains(&third) && third != start;
         fits.then(|| Self { names: three_names(rng), object: pick(&OBJECTS, rng), start, gaps })
     }
 
@@ -144,7 +144,7 @@ impl Family for Chain {
 
 impl Ranking {
     pub(super) fn draw(rng: &mut ChaCha8Rng) -> Option<Self> {
-        let (start, gap, third) = (rng.random_range(3..=20), draw_gap(rng), rng.random_range(3..=25));
+        let (start, gap, third) = (rng.random_range(2..=12), draw_gap(rng), rng.random_range(2..=20));
         let second = start + gap;
         let mut order = [0, 1, 2];
         order.shuffle(rng);
