@@ -11,6 +11,8 @@ pub use prompt::{answer_suffix, prompt};
 
 mod extract;
 
+mod math;
+
 mod number;
 
 mod compare;

@@ -2,7 +2,7 @@
 
 use contract::records::Question;
 
-use crate::{Task, compare, extract};
+use crate::{Task, compare, extract, math};
 
 /// The scoring profile, recorded with every score.
 pub const PROFILE: &str = "mind";
@@ -66,9 +66,9 @@ pub fn score(question: &Question, text: &str) -> Verdict {
     let correct = extracted.as_deref().is_some_and(|extracted| match answer {
         Answer::Number => match compare::number(gold) {
             Some(gold) => compare::number(extracted) == Some(gold),
-            None => compare::equal(gold, extracted),
+            None => math::equal(gold, extracted),
         },
-        Answer::Expression => compare::equal(gold, extracted),
+        Answer::Expression => math::equal(gold, extracted),
         Answer::Letter | Answer::YesNo => extracted.eq_ignore_ascii_case(gold),
     });
     Verdict { extracted, correct, rule, cut: visible.cut }
