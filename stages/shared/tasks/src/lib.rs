@@ -18,6 +18,12 @@ mod number;
 mod compare;
 
 mod score;
-pub use score::{PROFILE, Verdict, score};
+pub use score::{Verdict, score};
+
+mod profile;
+pub use profile::{Profile, UnknownProfile};
 
 pub mod builtin;
+
+#[doc(hidden)]
+pub mod fuzz;

@@ -20,6 +20,7 @@ mod parse;
 mod token;
 
 use parse::fold;
+pub(crate) use token::is_unit;
 use token::{Commas, Kind, Token};
 
 /// Longer answers are compared as text.
@@ -44,11 +45,12 @@ pub(crate) fn equal(gold: &str, answer: &str) -> bool {
         return false;
     }
     let brackets = gold.contains(['(', '[', '{']);
-    equal_reading(gold, answer, Commas::Group) || brackets && equal_reading(gold, answer, Commas::Separate)
+    let budget = numeric::Budget::new();
+    equal_reading(gold, answer, Commas::Group, &budget)
+        || brackets && equal_reading(gold, answer, Commas::Separate, &budget)
 }
 
-fn equal_reading(gold: &str, answer: &str, commas: Commas) -> bool {
-    let budget = numeric::Budget::new();
+fn equal_reading(gold: &str, answer: &str, commas: Commas, budget: &numeric::Budget) -> bool {
     let Some((gold_tokens, answer_tokens)) = token::tokens(gold, commas).zip(token::tokens(answer, commas))
     else {
         return false;
@@ -57,12 +59,12 @@ fn equal_reading(gold: &str, answer: &str, commas: Commas) -> bool {
         return true;
     }
     let Some(gold) = parse::parse(&gold_tokens) else { return false };
-    if parse::parse(&answer_tokens).is_some_and(|answer| compare::same(&gold, &answer, &budget)) {
+    if parse::parse(&answer_tokens).is_some_and(|answer| compare::same(&gold, &answer, budget)) {
         return true;
     }
     compare::number(&gold).is_some_and(|_| {
         let bare = without_words(&answer_tokens).and_then(parse::parse);
-        bare.is_some_and(|answer| compare::same(&gold, &answer, &budget))
+        bare.is_some_and(|answer| compare::same(&gold, &answer, budget))
     })
 }
 

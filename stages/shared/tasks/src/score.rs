@@ -4,9 +4,6 @@ use contract::records::Question;
 
 use crate::{Task, compare, extract, math};
 
-/// The scoring profile, recorded with every score.
-pub const PROFILE: &str = "mind";
-
 /// What a text answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Verdict {
@@ -14,16 +11,18 @@ pub struct Verdict {
     pub extracted: Option<String>,
     /// Whether it equals the gold answer.
     pub correct: bool,
-    /// The rule that found it: `box`, `anchor`, `last-number`, `letter-line`, `choice-text`, `last-line`;
+    /// The rule that found it. Under the default profile: `box`, `anchor`, `last-number`, `letter-line`, `choice-text`, `last-line`;
     /// `none` where no rule did, `open-think` where the text ends inside a thought.
     pub rule: &'static str,
     /// Whether an invented next question was cut off before the search.
     pub cut: bool,
+    /// Whether the profile needs something that is not here to tell; it then counts as wrong.
+    pub undecided: bool,
 }
 
 /// What kind of answer a question wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Number,
     Expression,
     Letter,
@@ -32,7 +31,7 @@ enum Answer {
 
 impl Answer {
     /// By the task, and for a task unknown here by the gold answer.
-    fn of(question: &Question) -> Self {
+    pub(crate) fn of(question: &Question) -> Self {
         if !question.choices.is_empty() {
             return Self::Letter;
         }
@@ -49,10 +48,10 @@ impl Answer {
     }
 }
 
-/// Scores one text under [`PROFILE`]. Never panics, whatever the text; takes time linear in it.
+/// Scores one text under [`crate::Profile::Mind`]. Never panics, whatever the text; takes time linear in it.
 pub fn score(question: &Question, text: &str) -> Verdict {
     let Some(visible) = extract::visible(text) else {
-        return Verdict { extracted: None, correct: false, rule: "open-think", cut: false };
+        return Verdict { extracted: None, correct: false, rule: "open-think", cut: false, undecided: false };
     };
     let (found, gold) = (&*visible.text, question.answer.trim());
     let answer = Answer::of(question);
@@ -71,7 +70,7 @@ pub fn score(question: &Question, text: &str) -> Verdict {
         Answer::Expression => math::equal(gold, extracted),
         Answer::Letter | Answer::YesNo => extracted.eq_ignore_ascii_case(gold),
     });
-    Verdict { extracted, correct, rule, cut: visible.cut }
+    Verdict { extracted, correct, rule, cut: visible.cut, undecided: false }
 }
 
 type Found = Option<(String, &'static str)>;

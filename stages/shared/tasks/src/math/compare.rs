@@ -224,6 +224,9 @@ fn expressions(gold: &Expression, answer: &Expression, budget: &Budget) -> bool 
         // Infinity is only ever equal to itself, and that was settled before.
         return false;
     }
+    if budget.pay(5).is_none() {
+        return false;
+    }
     let decimal = gold.has_decimal() || answer.has_decimal();
     if let (Some(a), Some(b)) = (exact(gold), exact(answer)) {
         return a == b || decimal && to_six_decimals(&a) == to_six_decimals(&b);
@@ -232,7 +235,9 @@ fn expressions(gold: &Expression, answer: &Expression, budget: &Budget) -> bool 
         let values = numeric::evaluate(gold, 0, budget).zip(numeric::evaluate(answer, 0, budget));
         return values.is_some_and(|(a, b)| a.agrees(&b) || decimal && a.agrees_to_six_decimals(&b));
     }
-    match in_field(|point| Ok(field::evaluate(gold, point)? == field::evaluate(answer, point)?)) {
+    match in_field(|point| {
+        Ok(field::evaluate(gold, point, budget)? == field::evaluate(answer, point, budget)?)
+    }) {
         Some(equal) => equal,
         None => at_points(|point| {
             let values = numeric::evaluate(gold, point, budget)?;
@@ -258,7 +263,10 @@ fn proportional(gold: &Expression, answer: &Expression, sign: Option<i8>, budget
     signed
         && match in_field(|next| {
             let cross = |left: &Expression, right: &Expression| {
-                Ok(field::multiply(field::evaluate(left, point)?, field::evaluate(right, next)?))
+                Ok(field::multiply(
+                    field::evaluate(left, point, budget)?,
+                    field::evaluate(right, next, budget)?,
+                ))
             };
             Ok(cross(gold, answer)? == cross(answer, gold)?)
         }) {

@@ -34,9 +34,8 @@ pub(crate) fn exact(expression: &Expression) -> Option<BigRational> {
         Expression::Call(function, of) => call(*function, exact(of)?)?,
         Expression::Binomial(pair) => {
             let (n, k) = (natural(&exact(&pair.0)?)?, natural(&exact(&pair.1)?)?);
-            (0..k).fold(BigRational::one(), |value, i| {
-                value * BigRational::new(BigInt::from(n) - BigInt::from(i), BigInt::from(i + 1))
-            })
+            let falling = (0..k).fold(BigInt::one(), |value, i| value * (BigInt::from(n) - i));
+            BigRational::new(falling, (1..=k).fold(BigInt::one(), |value, i| value * i))
         }
     };
     bounded(value)

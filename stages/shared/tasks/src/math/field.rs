@@ -12,6 +12,7 @@ use num_traits::{Signed, ToPrimitive, Zero};
 use super::{
     exact::exact,
     expression::{Constant, Expression},
+    numeric::Budget,
 };
 
 /// The largest prime below 2^61 that leaves 1 when divided by 4.
@@ -23,12 +24,13 @@ const ROOT_OF_MINUS_ONE: u64 = 583_529_827_753_931_384;
 pub(crate) enum Undefined {
     /// Here a denominator is zero; another point may do.
     Pole,
-    /// This is no rational function.
+    /// This is no rational function, or the budget is spent.
     Unsupported,
 }
 
 /// The value at the point with this number.
-pub(crate) fn evaluate(expression: &Expression, point: u64) -> Result<u64, Undefined> {
+pub(crate) fn evaluate(expression: &Expression, point: u64, budget: &Budget) -> Result<u64, Undefined> {
+    budget.pay(1).ok_or(Undefined::Unsupported)?;
     match expression {
         Expression::Number(value, _) => divide(reduce(value.numer()), reduce(value.denom())),
         Expression::Symbol(name) => Ok(coordinate(name, point) % PRIME),
@@ -36,25 +38,31 @@ pub(crate) fn evaluate(expression: &Expression, point: u64) -> Result<u64, Undef
         Expression::Constant(Constant::E) => Ok(coordinate("\\e", point) % PRIME),
         Expression::Constant(Constant::I) => Ok(ROOT_OF_MINUS_ONE),
         Expression::Infinity | Expression::Call(..) | Expression::Binomial(_) => {
+            budget.pay(50).ok_or(Undefined::Unsupported)?;
             let value = exact(expression).ok_or(Undefined::Unsupported)?;
             divide(reduce(value.numer()), reduce(value.denom()))
         }
-        Expression::Sum(parts) => parts.iter().try_fold(0, |sum, part| Ok(add(sum, evaluate(part, point)?))),
-        Expression::Product(parts) => {
-            parts.iter().try_fold(1, |product, part| Ok(multiply(product, evaluate(part, point)?)))
+        Expression::Sum(parts) => {
+            parts.iter().try_fold(0, |sum, part| Ok(add(sum, evaluate(part, point, budget)?)))
         }
-        Expression::Negative(of) => Ok(negative(evaluate(of, point)?)),
-        Expression::Quotient(pair) => divide(evaluate(&pair.0, point)?, evaluate(&pair.1, point)?),
-        Expression::Power(pair) => power(&pair.0, &pair.1, point),
+        Expression::Product(parts) => {
+            parts.iter().try_fold(1, |product, part| Ok(multiply(product, evaluate(part, point, budget)?)))
+        }
+        Expression::Negative(of) => Ok(negative(evaluate(of, point, budget)?)),
+        Expression::Quotient(pair) => {
+            divide(evaluate(&pair.0, point, budget)?, evaluate(&pair.1, point, budget)?)
+        }
+        Expression::Power(pair) => power(&pair.0, &pair.1, point, budget),
     }
 }
 
-fn power(base: &Expression, exponent: &Expression, point: u64) -> Result<u64, Undefined> {
+fn power(base: &Expression, exponent: &Expression, point: u64, budget: &Budget) -> Result<u64, Undefined> {
+    budget.pay(10).ok_or(Undefined::Unsupported)?;
     if let Some(value) = exact(base).and_then(|_| exact(&Expression::power(base.clone(), exponent.clone()))) {
         return divide(reduce(value.numer()), reduce(value.denom()));
     }
     let exponent = exact(exponent).filter(BigRational::is_integer).ok_or(Undefined::Unsupported)?;
-    let base = evaluate(base, point)?;
+    let base = evaluate(base, point, budget)?;
     let size = exponent.numer().abs().mod_floor(&BigInt::from(PRIME - 1));
     if base == 0 {
         return if exponent.is_positive() { Ok(0) } else { Err(Undefined::Pole) };

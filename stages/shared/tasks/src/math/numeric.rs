@@ -35,12 +35,13 @@ thread_local! {
 pub(crate) struct Budget(Cell<u32>);
 
 impl Budget {
-    /// Enough for every answer ever seen, and a few milliseconds at most.
+    /// Enough for every answer seen, and some 20 ms at most.
     pub(crate) fn new() -> Self {
-        Self(Cell::new(20_000))
+        Self(Cell::new(8_000))
     }
 
-    fn pay(&self, price: u32) -> Option<()> {
+    /// Takes the price of a step, if it can still be paid.
+    pub(crate) fn pay(&self, price: u32) -> Option<()> {
         self.0.set(self.0.get().checked_sub(price)?);
         Some(())
     }
@@ -91,12 +92,16 @@ fn compute(expression: &Expression, point: u64, budget: &Budget) -> Option<Compl
         }
         Expression::Power(pair) => power(&pair.0, &pair.1, point, budget)?,
         Expression::Call(function, of) => {
+            budget.pay(30)?;
             if let Some(value) = exact(expression) {
                 return Some(Complex::rational(&value));
             }
             call(*function, &compute(of, point, budget)?, budget)?
         }
-        Expression::Binomial(_) => Complex::rational(&exact(expression)?),
+        Expression::Binomial(_) => {
+            budget.pay(100)?;
+            Complex::rational(&exact(expression)?)
+        }
     })
 }
 
@@ -283,7 +288,7 @@ fn power(base: &Expression, exponent: &Expression, point: u64, budget: &Budget) 
             return if known.is_negative() { value.inverse() } else { Some(value) };
         }
     }
-    budget.pay(60)?;
+    budget.pay(100)?;
     let exponent = compute(exponent, point, budget)?;
     base.ln()?.multiply(&exponent).exp()
 }
@@ -299,7 +304,7 @@ fn root(of: &Complex, degree: &BigInt, budget: &Budget) -> Option<Complex> {
         let zero = integer(0);
         return Some(if of.re.is_negative() { Complex { re: zero, im: size } } else { Complex::real(size) });
     }
-    budget.pay(60)?;
+    budget.pay(100)?;
     let by = integer(1).div(&float(degree), PRECISION, ROUNDING);
     if of.is_real() && of.re.is_negative() && degree.is_odd() {
         return Some(Complex::real(of.re.neg()).ln()?.scale(&by).exp()?.negative());
@@ -308,7 +313,7 @@ fn root(of: &Complex, degree: &BigInt, budget: &Budget) -> Option<Complex> {
 }
 
 fn call(function: Function, of: &Complex, budget: &Budget) -> Option<Complex> {
-    budget.pay(60)?;
+    budget.pay(100)?;
     let one = || Complex::real(integer(1));
     let two = integer(2);
     let half = || Complex::real(integer(1).div(&integer(2), PRECISION, ROUNDING));

@@ -7,7 +7,7 @@ use std::{collections::BTreeMap, fs, path::PathBuf};
 use serde_json::Value;
 
 use super::*;
-use crate::answer_suffix;
+use crate::{Profile, answer_suffix};
 
 const SETS: [&str; 5] = ["gsm8k", "svamp", "math500", "csqa", "strategyqa"];
 
@@ -145,4 +145,60 @@ fn rewritten_gold_answers_are_judged_as_math_verify_judges_them() {
         }
     }
     println!("{agreed} of {total}");
+}
+
+#[test]
+fn the_hendrycks_profile_is_is_equiv() {
+    let Some(data) = shared_data() else { return };
+    let rows = rows(data.join("graded/math_equal_pairs.jsonl"));
+    for row in &rows {
+        let text = format!("So the final answer is $\\boxed{{{}}}$.", text_of(row, "prediction"));
+        let verdict = Profile::Hendrycks.score(&question("math500", row), &text);
+        assert_eq!(row["hendrycks"], verdict.correct, "{row} {verdict:?}");
+    }
+    println!("hendrycks: {} pairs agree", rows.len());
+}
+
+/// What OpenCompass's version 2 accepted of each kind of rewriting: the column oc2 of EVALUATION section 4.1.
+#[test]
+fn the_opencompass_profile_accepts_what_version_2_accepts() {
+    let Some(data) = shared_data() else { return };
+    let mut accepted = BTreeMap::<String, usize>::new();
+    for row in rows(data.join("graded/math_equal_pairs.jsonl")) {
+        let text = format!("So the final answer is $\\boxed{{{}}}$.", text_of(&row, "prediction"));
+        let verdict = Profile::Opencompass.score(&question("math500", &row), &text);
+        *accepted.entry(text_of(&row, "change")).or_default() += usize::from(verdict.correct);
+    }
+    println!("{accepted:?}");
+    let mut wrong = Vec::new();
+    for (change, count) in [
+        ("identical", 500),
+        ("int+dot0", 311),
+        ("int+dot00", 311),
+        ("frac n/1", 0),
+        ("sum unsimplified", 0),
+        ("bare word unit", 311),
+        ("\\text{n}", 311),
+        ("approx", 0),
+        ("bold", 0),
+        ("percent", 311),
+        ("thousands comma", 20),
+        ("thousands {,}", 20),
+        ("thousands ,\\!", 20),
+        ("int off by one", 0),
+        ("close float 1e-5", 0),
+        ("unsimplified", 0),
+        ("mixed number", 35),
+        ("decimal full", 0),
+        ("decimal 2dp", 0),
+        ("open->closed", 0),
+        ("list reordered", 0),
+        ("bmatrix", 0),
+        ("base dropped", 0),
+    ] {
+        if accepted[change] != count {
+            wrong.push((change, accepted[change], count));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:?}");
 }
