@@ -60,8 +60,11 @@ fn main() -> ExitCode {
         let before = Instant::now();
         let scored = catch_unwind(AssertUnwindSafe(|| profile.score(&question, &text)));
         let mut took = before.elapsed();
-        if took > LIMIT {
-            // Once more, as another process may have had the processor.
+        for _ in 0..10 {
+            if took <= LIMIT || scored.is_err() {
+                break;
+            }
+            // Again, as another process may have had the processor.
             let before = Instant::now();
             profile.score(&question, &text);
             took = took.min(before.elapsed());

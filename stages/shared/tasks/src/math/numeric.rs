@@ -288,7 +288,7 @@ fn power(base: &Expression, exponent: &Expression, point: u64, budget: &Budget) 
             return if known.is_negative() { value.inverse() } else { Some(value) };
         }
     }
-    budget.pay(100)?;
+    budget.pay(400)?;
     let exponent = compute(exponent, point, budget)?;
     base.ln()?.multiply(&exponent).exp()
 }
@@ -304,7 +304,7 @@ fn root(of: &Complex, degree: &BigInt, budget: &Budget) -> Option<Complex> {
         let zero = integer(0);
         return Some(if of.re.is_negative() { Complex { re: zero, im: size } } else { Complex::real(size) });
     }
-    budget.pay(100)?;
+    budget.pay(300)?;
     let by = integer(1).div(&float(degree), PRECISION, ROUNDING);
     if of.is_real() && of.re.is_negative() && degree.is_odd() {
         return Some(Complex::real(of.re.neg()).ln()?.scale(&by).exp()?.negative());
@@ -313,7 +313,8 @@ fn root(of: &Complex, degree: &BigInt, budget: &Budget) -> Option<Complex> {
 }
 
 fn call(function: Function, of: &Complex, budget: &Budget) -> Option<Complex> {
-    budget.pay(100)?;
+    // A function of a complex number takes several of real ones.
+    budget.pay(if of.is_real() { 100 } else { 600 })?;
     let one = || Complex::real(integer(1));
     let two = integer(2);
     let half = || Complex::real(integer(1).div(&integer(2), PRECISION, ROUNDING));

@@ -1,7 +1,7 @@
 use super::equal;
 
 /// Pairs of gold answer and answer.
-const EQUAL: [(&str, &str); 99] = [
+const EQUAL: [(&str, &str); 100] = [
     // Numbers.
     ("\\frac32", "1.5"),
     ("1\\frac12", "\\frac32"),
@@ -11,6 +11,7 @@ const EQUAL: [(&str, &str); 99] = [
     ("\\frac13", "0.3333333333"),
     (".35625", "0.356250"),
     ("\\frac43", "4/3"),
+    ("\\frac9{19}", "\\frac919"),
     ("\\frac 59", "\\dfrac{5}{9}"),
     ("\\frac{270}7\\text{ degrees}", "\\frac{270}{7}"),
     ("10!", "3628800"),

@@ -263,7 +263,11 @@ impl<'t> Reader<'t> {
             } else if next == '\\' {
                 self.command(tokens)?;
             } else if next.is_ascii_digit() || next == '.' && starts_with_digit(&self.rest[1..]) {
-                let number = if wants_digit(tokens) { self.digit() } else { self.number() };
+                let number = match wanted(tokens) {
+                    Wanted::Digit => self.digit(),
+                    Wanted::Digits => self.digits(),
+                    Wanted::Number => self.number(),
+                };
                 self.push(tokens, Kind::Number(number));
             } else if next.is_alphabetic() && plain_mark(next).is_none() {
                 self.word(tokens);
@@ -476,15 +480,25 @@ impl<'t> Reader<'t> {
     }
 }
 
-/// Whether a command comes before that takes a single digit, as `\frac12` and `\sqrt2`.
-fn wants_digit(tokens: &[Token]) -> bool {
+/// How much of a run of digits belongs together.
+enum Wanted {
+    Digit,
+    Digits,
+    Number,
+}
+
+/// After a command that takes arguments: `\frac12`, `\frac119` for `\frac{1}{19}`, `\sqrt2`, `\log_28`.
+fn wanted(tokens: &[Token]) -> Wanted {
     let command = |token: Option<&Token>, names: &[&str]| matches!(token.map(|token| &token.kind), Some(Kind::Command(name)) if names.contains(&name.as_str()));
     match tokens {
-        [.., before, Token { kind: Kind::Mark('_'), .. }] => command(Some(before), &["log"]),
-        [.., before, Token { kind: Kind::Number(digit), .. }] if digit.len() == 1 => {
-            command(Some(before), &["frac", "binom"])
+        [.., before, Token { kind: Kind::Mark('_'), .. }] if command(Some(before), &["log"]) => Wanted::Digit,
+        [.., before, Token { kind: Kind::Number(digit), .. }]
+            if digit.len() == 1 && command(Some(before), &["frac", "binom"]) =>
+        {
+            Wanted::Digits
         }
-        _ => command(tokens.last(), &["frac", "binom", "sqrt"]),
+        _ if command(tokens.last(), &["frac", "binom", "sqrt"]) => Wanted::Digit,
+        _ => Wanted::Number,
     }
 }
 

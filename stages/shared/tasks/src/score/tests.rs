@@ -141,6 +141,10 @@ fn letters_as_in_table_4_3() {
             ("\\boxed{E}\nThe answer is \\textbf{B}", true, "B", "anchor"),
             ("I choose option C", false, "C", "anchor"),
             ("The answer is B or C.", false, "", "none"),
+            ("The answer is B (paris) or C (rome).", false, "", "none"),
+            ("So the correct answer is B) paris and D) berlin.", false, "", "none"),
+            ("The answer is B) paris, since A) london is not in France.", true, "B", "anchor"),
+            ("Therefore, among A through D, the answer is most likely B, paris.", true, "B", "anchor"),
             ("The best answer would be B) paris.", true, "B", "anchor"),
         ],
     );
@@ -157,6 +161,7 @@ fn yes_and_no() {
             ("Answer: False", true, "no", "anchor"),
             ("It is notable.\nSo no, they cannot.", true, "no", "last-line"),
             ("The answer (yes or no) is: it depends", false, "", "none"),
+            ("So it cannot be answered with \"Yes\" or \"No\".", false, "", "none"),
             ("Nobody would know", false, "", "none"),
         ],
     );
