@@ -6,6 +6,13 @@
 mod task;
 pub use task::{PERSPECTIVES, Task, UnknownTask};
 
+mod declared;
+pub use declared::{AnswerType, DeclaredTask};
+
+mod mersenne;
+
+pub mod gpqa;
+
 mod prompt;
 pub use prompt::{answer_suffix, prompt};
 

@@ -63,7 +63,7 @@ impl Profile {
         let wanted = Answer::of(question);
         let found = match self {
             Self::Mind => return score::score(question, text),
-            Self::LmEval => lm_eval::judge(wanted, gold, &question.choices, text),
+            Self::LmEval => lm_eval::judge(wanted, gold, &score::choices(question), text),
             Self::Opencompass => opencompass::judge(wanted, gold, &question.task, text),
             Self::Qwen => qwen::judge(wanted, gold, text),
             Self::SimpleEvals => simple_evals::judge(wanted, gold, text),

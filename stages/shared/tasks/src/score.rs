@@ -1,8 +1,10 @@
 //! Whether a text answers a question: extraction, then comparison, under one profile for every model.
 
+use std::borrow::Cow;
+
 use contract::records::Question;
 
-use crate::{Task, compare, extract, math};
+use crate::{AnswerType, DeclaredTask, Task, compare, extract, gpqa, math};
 
 /// What a text answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,8 +32,16 @@ pub(crate) enum Answer {
 }
 
 impl Answer {
-    /// By the task, and for a task unknown here by the gold answer.
+    /// By the task or its declaration, and for a task unknown here by the gold answer.
     pub(crate) fn of(question: &Question) -> Self {
+        if let Some(task) = DeclaredTask::of(question) {
+            return match task.answer {
+                AnswerType::Number => Self::Number,
+                AnswerType::Expression => Self::Expression,
+                AnswerType::Letter => Self::Letter,
+                AnswerType::YesNo => Self::YesNo,
+            };
+        }
         if !question.choices.is_empty() {
             return Self::Letter;
         }
@@ -39,7 +49,7 @@ impl Answer {
             Ok(Task::Arithmetic | Task::Comparison | Task::Calendar | Task::Gsm8k | Task::Svamp) => {
                 Self::Number
             }
-            Ok(Task::Math500 | Task::Csqa) => Self::Expression,
+            Ok(Task::Math500 | Task::Csqa | Task::GpqaDiamond) => Self::Expression,
             Ok(Task::Strategyqa) => Self::YesNo,
             Err(_) if ["yes", "no"].contains(&question.answer.as_str()) => Self::YesNo,
             Err(_) if compare::number(&question.answer).is_some() => Self::Number,
@@ -58,7 +68,7 @@ pub fn score(question: &Question, text: &str) -> Verdict {
     let found = match answer {
         Answer::Number => number(found),
         Answer::Expression => expression(found),
-        Answer::Letter => letter(found, &question.choices),
+        Answer::Letter => letter(found, &choices(question)),
         Answer::YesNo => yes_no(found),
     };
     let (extracted, rule) = found.map_or((None, "none"), |(found, rule)| (Some(found), rule));
@@ -71,6 +81,14 @@ pub fn score(question: &Question, text: &str) -> Verdict {
         Answer::Letter | Answer::YesNo => extracted.eq_ignore_ascii_case(gold),
     });
     Verdict { extracted, correct, rule, cut: visible.cut, undecided: false }
+}
+
+/// The choices as they are shown.
+pub(crate) fn choices(question: &Question) -> Cow<'_, [String]> {
+    if question.choices.iter().any(|choice| gpqa::sealed(choice)) {
+        return question.choices.iter().map(|choice| gpqa::unsealed(choice).into_owned()).collect();
+    }
+    Cow::Borrowed(&question.choices)
 }
 
 type Found = Option<(String, &'static str)>;
