@@ -1,7 +1,6 @@
-//! When two answers are equal.
+//! The number an answer is, for questions that ask for one; [`crate::math`] compares everything else.
 //!
-//! The first form of the comparer: strings that are equal once notation is out of the way, numbers that are
-//! equal as exact rationals, and lists and tuples of either. It knows no algebra: `x+1` and `1+x` differ.
+//! Notation is rewritten into plain arithmetic, whose exact value counts; words and units around it do not.
 
 use std::sync::LazyLock;
 

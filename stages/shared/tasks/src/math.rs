@@ -18,10 +18,11 @@ mod field;
 mod numeric;
 mod parse;
 mod token;
+mod units;
 
 use parse::fold;
-pub(crate) use token::is_unit;
 use token::{Commas, Kind, Token};
+pub(crate) use units::is_unit;
 
 /// Longer answers are compared as text.
 const MAX_LENGTH: usize = 1500;
