@@ -2,11 +2,12 @@
 //!
 //! Notation becomes tokens, tokens an [`parse::Answer`], and answers are compared by kind: numbers exactly,
 //! rational functions in a prime field, everything else at 77 digits, containers element by element. Verdicts
-//! follow math-verify 0.9.0 (`EVALUATION.md` of the data, section 8) but for these differences:
+//! follow math-verify 0.9.0 but for these differences:
 //!
-//! - plain words for currency and units are dropped (`18 dollars` is 18);
+//! - plain words for currency and units, and any words behind a number, are dropped (`18 dollars` is 18);
 //! - `[-\infty` is no interval, so it does not equal `(-\infty`;
-//! - a formula is never compared by how sympy happens to order it.
+//! - `-50%` is -50 as `50%` is 50; `1 1/2` is a mixed number; `76°` is 76; an odd root of a negative number is real;
+//! - bases that are given must be equal, variables keep their case, and small numbers are told apart relatively.
 //!
 //! Every step is bounded: answers are at most [`MAX_LENGTH`] bytes, nesting, digits, exponents and factorials
 //! are capped, and evaluation draws on a budget. What exceeds a bound is compared as text.

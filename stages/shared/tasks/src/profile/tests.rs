@@ -110,7 +110,7 @@ fn letters_as_in_table_4_3() {
 
 #[test]
 fn expressions_under_every_profile() {
-    // Section 4.1's kinds of rewriting, in the order mind, lm_eval, opencompass, qwen, hendrycks.
+    // Kinds of rewriting, in the order mind, lm_eval, opencompass, qwen, hendrycks.
     let profiles = [Profile::Mind, Profile::LmEval, Profile::Opencompass, Profile::Qwen, Profile::Hendrycks];
     let boxed = |answer: &str| format!("$\\boxed{{{answer}}}$");
     for (gold, answer, row) in [

@@ -245,7 +245,7 @@ fn the_hendrycks_profile_is_is_equiv() {
     println!("hendrycks: {} pairs agree", rows.len());
 }
 
-/// What OpenCompass's version 2 accepted of each kind of rewriting: the column oc2 of EVALUATION section 4.1.
+/// What OpenCompass's version 2 accepted of each kind of rewriting.
 #[test]
 fn the_opencompass_profile_accepts_what_version_2_accepts() {
     let Some(data) = shared_data() else { return };
