@@ -5,7 +5,17 @@ use std::{collections::HashMap, fs, path::Path};
 use contract::{StageError, records::Question};
 use serde::Deserialize;
 use serde_json::Value;
-use tasks::Task;
+use tasks::{
+    AnswerType, DeclaredTask, Task,
+    gpqa::{self, Shuffle},
+};
+
+/// Whose questions a file holds.
+#[derive(Clone, Copy)]
+pub(crate) enum Source<'p> {
+    Known(Task),
+    Declared(&'p DeclaredTask),
+}
 
 /// What a question file is written in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,10 +52,11 @@ struct Row {
 }
 
 /// Reads and checks every question of a file.
-pub(crate) fn read(path: &Path, task: Task) -> Result<Vec<Question>, StageError> {
+pub(crate) fn read(path: &Path, source: Source, shuffle: Shuffle) -> Result<Vec<Question>, StageError> {
     let refuse = |line: usize, problem: String| StageError::Record { path: path.to_owned(), line, problem };
     let text = fs::read_to_string(path).map_err(StageError::io(path))?;
     let rows = match Format::of(path) {
+        Some(Format::Csv) if matches!(source, Source::Known(Task::GpqaDiamond)) => gpqa_rows(&text, shuffle),
         Some(Format::Csv) => csv_rows(&text),
         Some(Format::JsonLines) | None => json_rows(&text),
     }
@@ -53,7 +64,7 @@ pub(crate) fn read(path: &Path, task: Task) -> Result<Vec<Question>, StageError>
     let mut lines = HashMap::new();
     let mut questions = Vec::with_capacity(rows.len());
     for (line, row) in rows {
-        let question = question(row, task).map_err(|problem| refuse(line, problem))?;
+        let question = question(row, source).map_err(|problem| refuse(line, problem))?;
         if let Some(first) = lines.insert(question.id.clone(), line) {
             return Err(refuse(line, format!("id `{}` already stands in line {first}", question.id)));
         }
@@ -111,8 +122,43 @@ fn csv_rows(text: &str) -> Rows {
     Ok(rows)
 }
 
+/// The file of GPQA's authors: the right choice first, to be shuffled.
+fn gpqa_rows(text: &str, shuffle: Shuffle) -> Rows {
+    let mut reader = csv::Reader::from_reader(text.as_bytes());
+    // A message of this library may quote the record, which must not reach a log.
+    let refuse = |error: csv::Error| {
+        let line = error.position().map_or(1, |position| position.line() as usize);
+        (line, "the row is not valid CSV, or has too few or too many columns".to_owned())
+    };
+    let header = reader.headers().map_err(refuse)?.clone();
+    let column = |name: &str| {
+        let found = header.iter().position(|column| column.trim() == name);
+        found.ok_or_else(|| (1, format!("the header has no column `{name}`")))
+    };
+    let asked = column("Question")?;
+    let mut choices = vec![column("Correct Answer")?];
+    for place in 1..=3 {
+        choices.push(column(&format!("Incorrect Answer {place}"))?);
+    }
+    let records = reader.records().collect::<Result<Vec<_>, _>>().map_err(refuse)?;
+    let orders = gpqa::permutations(shuffle, records.len());
+    let row = |(index, (record, order)): (usize, (csv::StringRecord, [usize; 4]))| {
+        let cell = |column: usize| record.get(column).unwrap_or_default().trim().to_owned();
+        let right = order.iter().zip('A'..).find(|(choice, _)| **choice == 0);
+        let row = Row {
+            id: format!("{}-{index:03}", Task::GpqaDiamond),
+            question: cell(asked),
+            answer: right.map(|(_, letter)| letter.to_string()).into(),
+            choices: order.iter().map(|choice| cell(choices[*choice])).collect(),
+            facts: Some(serde_json::json!({ "permutation": order })),
+        };
+        (record.position().map_or(0, |position| position.line() as usize), row)
+    };
+    Ok(records.into_iter().zip(orders).enumerate().map(row).collect())
+}
+
 /// A row that can be asked and scored, or what is wrong with it.
-fn question(row: Row, task: Task) -> Result<Question, String> {
+fn question(row: Row, source: Source) -> Result<Question, String> {
     let Row { id, question, answer, choices, facts } = row;
     let answer = match answer {
         Value::String(text) => text.trim().to_owned(),
@@ -131,19 +177,17 @@ fn question(row: Row, task: Task) -> Result<Question, String> {
     if answer.is_empty() {
         return Err("`answer` is missing".into());
     }
-    match task {
-        Task::Csqa if choices.is_empty() => return Err("`choices` is missing".into()),
-        Task::Strategyqa if answer != "yes" && answer != "no" => {
-            return Err(format!("answer `{answer}` is neither `yes` nor `no`"));
+    let (lettered, yes_no) = match source {
+        Source::Known(task) => {
+            (matches!(task, Task::Csqa | Task::GpqaDiamond), matches!(task, Task::Strategyqa))
         }
-        Task::Arithmetic
-        | Task::Comparison
-        | Task::Calendar
-        | Task::Gsm8k
-        | Task::Svamp
-        | Task::Math500
-        | Task::Csqa
-        | Task::Strategyqa => {}
+        Source::Declared(task) => (task.answer == AnswerType::Letter, task.answer == AnswerType::YesNo),
+    };
+    if lettered && choices.is_empty() {
+        return Err("`choices` is missing".into());
+    }
+    if yes_no && answer != "yes" && answer != "no" {
+        return Err(format!("answer `{answer}` is neither `yes` nor `no`"));
     }
     let mut letters = ('A'..='Z').zip(&choices);
     if let Some((letter, _)) = letters.clone().find(|(_, choice)| choice.trim().is_empty()) {
@@ -154,5 +198,14 @@ fn question(row: Row, task: Task) -> Result<Question, String> {
     {
         return Err(format!("answer `{answer}` is no letter from A to {last}"));
     }
-    Ok(Question { id, task: task.name().to_owned(), question, answer, choices, facts })
+    let mut question = Question { id, task: String::new(), question, answer, choices, facts };
+    match source {
+        Source::Declared(task) => task.mark(&mut question),
+        Source::Known(task) => task.name().clone_into(&mut question.task),
+    }
+    if matches!(source, Source::Known(Task::GpqaDiamond)) {
+        question.question = gpqa::seal(&question.question);
+        question.choices = question.choices.iter().map(|choice| gpqa::seal(choice)).collect();
+    }
+    Ok(question)
 }

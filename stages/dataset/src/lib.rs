@@ -2,7 +2,8 @@
 //!
 //! A file is JSON Lines (`{"id", "question", "answer", "choices"}`, one question a line) or CSV with a header
 //! of the same names (choices separated by `|`); further keys and columns are ignored. Every question is
-//! checked, and the first that cannot be asked or scored stops the cell with its file and line.
+//! checked, and the first that cannot be asked or scored stops the cell with its file and line. `gpqa-diamond`
+//! reads the CSV file of its authors; its questions are stored sealed, as they ask.
 //!
 //! It does not fetch anything and does not judge whether a gold answer is right.
 
@@ -15,9 +16,12 @@ use contract::{
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tasks::{
-    Task,
+    DeclaredTask, Task,
     builtin::{self, Split},
+    gpqa::Shuffle,
 };
+
+use file::Source;
 
 /// The kind `dataset`.
 pub struct Dataset;
@@ -26,8 +30,16 @@ pub struct Dataset;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DatasetParams {
-    /// The task, which decides prompt, answer extraction and scoring.
-    pub task: Task,
+    /// The task, which decides prompt, answer extraction and scoring. Default: the one in `declare`.
+    #[serde(default)]
+    pub task: Option<Task>,
+    /// A task of your own, instead of `task`: its name, its answer type and its prompt.
+    #[serde(default)]
+    pub declare: Option<DeclaredTask>,
+    /// In which order the choices of `gpqa-diamond` stand, as its file lists the right one first: `simple_evals`,
+    /// `opencompass` or `lm_eval`. Default: `simple_evals`, which does not depend on other tasks.
+    #[serde(default)]
+    pub shuffle: Shuffle,
     /// Which part of the task: `train`, `test` or `pretrain`. A test split is held out: the plan refuses to train on it.
     pub split: Split,
     /// A `.jsonl` or `.csv` file of questions. Default: the built-in generator, for the tasks that have one.
@@ -46,7 +58,7 @@ impl Stage for Dataset {
     type Params = DatasetParams;
 
     const NAME: &'static str = "dataset";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "questions of a task, from a file or from a built-in generator";
     const SEEDED: bool = false;
     const COMPUTES: bool = false;
@@ -60,18 +72,40 @@ impl Stage for Dataset {
         if params.count == Some(0) {
             problem("/count", "must be at least 1".into());
         }
+        match (params.task, &params.declare) {
+            (None, None) => problem("/task", "is required, or `declare` for a task of your own".into()),
+            (Some(_), Some(_)) => problem("/declare", "is given beside `task`; leave one of them out".into()),
+            (None, Some(declared)) => {
+                for (field, text) in declared.problems() {
+                    problem(&format!("/declare/{field}"), text);
+                }
+            }
+            (Some(task), None) => {
+                if task != Task::GpqaDiamond && params.shuffle != Shuffle::default() {
+                    problem("/shuffle", format!("is for `{}` alone", Task::GpqaDiamond));
+                }
+                if task == Task::GpqaDiamond && params.split != Split::Test {
+                    problem("/split", format!("must be `test`: all of `{task}` is held out"));
+                }
+            }
+        }
         match &params.path {
             Some(path) if file::Format::of(path.as_ref()).is_none() => {
                 problem("/path", "must end in `.jsonl` or `.csv`".into());
             }
             Some(_) => {}
-            None if !is_builtin(params.task) => {
-                problem("/path", format!("is required: task `{}` is not built in", params.task));
-            }
-            None if params.count.is_none() => {
-                problem("/count", "is required where questions are generated".into());
-            }
-            None => {}
+            None => match (params.task, &params.declare) {
+                (Some(task), _) if !task.is_builtin() => {
+                    problem("/path", format!("is required: task `{task}` is not built in"));
+                }
+                (None, Some(declared)) => {
+                    problem("/path", format!("is required: task `{}` is not built in", declared.name));
+                }
+                (Some(_), _) if params.count.is_none() => {
+                    problem("/count", "is required where questions are generated".into());
+                }
+                (Some(_) | None, _) => {}
+            },
         }
         problems
     }
@@ -84,9 +118,13 @@ impl Stage for Dataset {
     }
 
     fn run(params: DatasetParams, context: &Context) -> Result<(), StageError> {
-        let questions = match &params.path {
-            Some(path) => {
-                let questions = file::read(path.as_ref(), params.task)?;
+        let source = match (params.task, &params.declare) {
+            (_, Some(declared)) => Source::Declared(declared),
+            (task, None) => Source::Known(task.expect("`check` requires a task where none is declared")),
+        };
+        let questions = match (&params.path, source) {
+            (Some(path), source) => {
+                let questions = file::read(path.as_ref(), source, params.shuffle)?;
                 let found = questions.len();
                 let wanted = params.count.unwrap_or(found);
                 if wanted > found {
@@ -95,8 +133,9 @@ impl Stage for Dataset {
                 }
                 subsample(questions, params.seed, wanted)
             }
-            None => builtin::generate(
-                params.task,
+            (None, Source::Declared(_)) => unreachable!("`check` requires a path for a declared task"),
+            (None, Source::Known(task)) => builtin::generate(
+                task,
                 params.split,
                 params.seed,
                 params.count.expect("`check` requires a count for generated questions"),
@@ -105,13 +144,6 @@ impl Stage for Dataset {
         };
         context.progress(questions.len(), questions.len(), "questions");
         jsonl::write(&context.output("questions").join(files::QUESTIONS), &questions)
-    }
-}
-
-fn is_builtin(task: Task) -> bool {
-    match task {
-        Task::Arithmetic | Task::Comparison | Task::Calendar => true,
-        Task::Gsm8k | Task::Svamp | Task::Math500 | Task::Csqa | Task::Strategyqa => false,
     }
 }
 
@@ -283,9 +315,73 @@ mod tests {
     }
 
     #[test]
+    fn a_declared_task_takes_its_prompt_along() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("test.jsonl");
+        fs::write(&path, r#"{"id":"a","question":"Is it?","answer":"yes"}"#).unwrap();
+        let declared = json!({"name": "boolq", "answer": "yes-no", "prompt": "{question}\n"});
+        let params = json!({"declare": declared, "split": "test", "path": path});
+        let questions = run(folder.path(), &params).unwrap();
+        assert_eq!(questions[0].task, "boolq");
+        assert_eq!(tasks::prompt(&questions[0]), "Is it?\n");
+        fs::write(&path, r#"{"id":"a","question":"Is it?","answer":"B"}"#).unwrap();
+        let error = run(folder.path(), &params).unwrap_err().to_string();
+        assert!(error.ends_with("line 1: answer `B` is neither `yes` nor `no`"), "{error}");
+    }
+
+    #[test]
+    fn gpqa_is_shuffled_and_stored_sealed() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("gpqa_diamond.csv");
+        let header =
+            "Subdomain,Question,Correct Answer,Incorrect Answer 1,Incorrect Answer 2,Incorrect Answer 3\n";
+        fs::write(&path, format!("{header}x,\"Why, then?\",right,w1,w2,w3\nx,How?,right,w1,w2,w3\n"))
+            .unwrap();
+        let mut params = json!({"task": "gpqa-diamond", "split": "test", "path": path});
+        let questions = run(folder.path(), &params).unwrap();
+        let stored = serde_json::to_string(&questions).unwrap();
+        assert!(!stored.contains("Why") && !stored.contains("right"), "{stored}");
+        assert_eq!(questions.iter().map(|question| question.answer.as_str()).collect::<Vec<_>>(), ["C", "D"]);
+        assert_eq!(questions[0].facts, Some(json!({"permutation": [3, 1, 0, 2]})));
+        let asked = tasks::prompt(&questions[0]);
+        assert!(asked.contains("Why, then?\nA) w3\nB) w1\nC) right\nD) w2\n"), "{asked}");
+        params["shuffle"] = "opencompass".into();
+        assert_eq!(run(folder.path(), &params).unwrap()[0].answer, "D");
+
+        fs::write(&path, "Question,Correct Answer\nWhy?,so\n").unwrap();
+        let error = run(folder.path(), &params).unwrap_err().to_string();
+        assert!(error.ends_with("line 1: the header has no column `Incorrect Answer 1`"), "{error}");
+        assert!(!error.contains("Why"));
+    }
+
+    #[test]
     fn params_are_checked_before_anything_runs() {
         use contract::Kind;
         let problems = |params: Value| Dataset.resolve(&params).unwrap_err();
+        assert_eq!(
+            problems(json!({"split": "train"}))[0],
+            ("/task".to_owned(), "is required, or `declare` for a task of your own".to_owned())
+        );
+        let declared = json!({"name": "asdiv", "answer": "number"});
+        assert_eq!(
+            problems(json!({"task": "gsm8k", "declare": declared, "split": "train", "path": "a.csv"}))[0].0,
+            "/declare"
+        );
+        assert_eq!(
+            problems(json!({"declare": {"name": "csqa", "answer": "letter"}, "split": "train"})),
+            [
+                ("/declare/name".to_owned(), "`csqa` is a known task; write `task: csqa` instead".to_owned()),
+                ("/path".to_owned(), "is required: task `csqa` is not built in".to_owned()),
+            ]
+        );
+        assert_eq!(
+            problems(json!({"task": "gpqa-diamond", "split": "train", "path": "a.csv"}))[0].0,
+            "/split"
+        );
+        assert_eq!(
+            problems(json!({"task": "gsm8k", "split": "train", "path": "a.csv", "shuffle": "lm_eval"}))[0].0,
+            "/shuffle"
+        );
         assert_eq!(
             problems(json!({"task": "gsm8k", "split": "train"})),
             [("/path".to_owned(), "is required: task `gsm8k` is not built in".to_owned())]

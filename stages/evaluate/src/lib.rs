@@ -15,6 +15,7 @@ use lm::{
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use tasks::{Profile, Verdict, gpqa};
 
 /// The kind `evaluate`.
 pub struct Evaluate;
@@ -29,6 +30,11 @@ pub struct EvaluateParams {
     /// Questions answered side by side. Default: 64.
     #[serde(default = "batch_size")]
     pub batch_size: usize,
+    /// How answers are found and compared: `mind`, or what a published harness does, to set numbers beside its own:
+    /// `lm_eval`, `opencompass`, `qwen`, `simple_evals`, `hendrycks`. Another profile costs no new answers.
+    /// Default: `mind`.
+    #[serde(default)]
+    pub profile: Profile,
 }
 
 fn max_new_tokens() -> usize {
@@ -76,7 +82,7 @@ impl Stage for Evaluate {
     type Params = EvaluateParams;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "answers questions with a model and scores the answers";
     const SEEDED: bool = false;
     const COMPUTES: bool = true;
@@ -99,11 +105,34 @@ impl Stage for Evaluate {
             return Err(StageError::failed(EvaluateError::NoQuestions));
         }
         let answers = answer(&questions, &params, context)?;
-        let predictions: Vec<Prediction> =
-            questions.iter().zip(answers).map(|(question, answer)| predict(question, answer)).collect();
+        let mut undecided = 0;
+        let predictions: Vec<Prediction> = questions
+            .iter()
+            .zip(answers)
+            .map(|(question, answer)| {
+                let text = if is_sealed(question) {
+                    gpqa::unsealed(&answer.text)
+                } else {
+                    answer.text.as_str().into()
+                };
+                let verdict = params.profile.score(question, &text);
+                undecided += usize::from(verdict.undecided);
+                predict(question, answer, verdict)
+            })
+            .collect();
+        if undecided > 0 {
+            context.note(format!(
+                "profile `{}` cannot decide {undecided} of {} answers, which count as wrong",
+                params.profile,
+                questions.len()
+            ));
+        }
         let folder = context.output("scores");
         jsonl::write(&folder.join(files::PREDICTIONS), &predictions)?;
-        jsonl::write_json(&folder.join(files::SCORES), &scores(&questions, &predictions))
+        jsonl::write_json(
+            &folder.join(files::SCORES),
+            &scores(&questions, &predictions, undecided, params.profile),
+        )
     }
 }
 
@@ -124,6 +153,12 @@ fn answer(
     let prompts: Vec<String> = questions.iter().map(tasks::prompt).collect();
     let keys: Vec<String> =
         prompts.iter().map(|prompt| Digest::of_bytes(prompt.as_bytes()).to_string()).collect();
+    let sealed: BTreeSet<&str> = keys
+        .iter()
+        .zip(questions)
+        .filter(|(_, asked)| is_sealed(asked))
+        .map(|(key, _)| key.as_str())
+        .collect();
 
     let missing: BTreeMap<&str, &str> = keys
         .iter()
@@ -143,7 +178,13 @@ fn answer(
             let items: Vec<(String, Answer)> = indices
                 .iter()
                 .zip(generations)
-                .map(|(index, generation)| (missing[*index].to_owned(), Answer::from(generation)))
+                .map(|(index, generation)| {
+                    let (key, mut answer) = (missing[*index], Answer::from(generation));
+                    if sealed.contains(key) {
+                        answer.text = gpqa::seal(&answer.text);
+                    }
+                    (key.to_owned(), answer)
+                })
                 .collect();
             journal.put(&items)?;
             done += items.len();
@@ -155,8 +196,12 @@ fn answer(
     Ok(keys.iter().map(answer).collect())
 }
 
-fn predict(question: &Question, answer: Answer) -> Prediction {
-    let verdict = tasks::score(question, &answer.text);
+/// Whether a question is to be kept out of plain text, and so an answer that may quote it.
+fn is_sealed(question: &Question) -> bool {
+    gpqa::sealed(&question.question)
+}
+
+fn predict(question: &Question, answer: Answer, verdict: Verdict) -> Prediction {
     Prediction {
         id: question.id.clone(),
         extracted: verdict.extracted,
@@ -167,7 +212,7 @@ fn predict(question: &Question, answer: Answer) -> Prediction {
     }
 }
 
-fn scores(questions: &[Question], predictions: &[Prediction]) -> Scores {
+fn scores(questions: &[Question], predictions: &[Prediction], undecided: usize, profile: Profile) -> Scores {
     let total = predictions.len() as f64;
     let rate = |holds: &dyn Fn(&Prediction) -> bool| {
         predictions.iter().filter(|prediction| holds(prediction)).count() as f64 / total
@@ -177,12 +222,13 @@ fn scores(questions: &[Question], predictions: &[Prediction]) -> Scores {
         ("accuracy".to_owned(), rate(&|prediction| prediction.correct)),
         ("unparsed".to_owned(), rate(&|prediction| prediction.extracted.is_none())),
         ("truncated".to_owned(), rate(&|prediction| prediction.truncated)),
+        ("undecided".to_owned(), undecided as f64 / total),
         ("tokens".to_owned(), tokens as f64 / total),
     ]);
     let tasks: BTreeSet<&str> = questions.iter().map(|question| question.task.as_str()).collect();
     Scores {
         task: tasks.into_iter().collect::<Vec<_>>().join("+"),
-        profile: tasks::PROFILE.to_owned(),
+        profile: profile.name().to_owned(),
         questions: predictions.len(),
         values,
     }

@@ -92,7 +92,8 @@ fn right_answers_score_and_stand_in_the_order_of_the_questions() {
     assert_eq!(predictions[1].extracted.as_deref(), Some("7"));
     assert_eq!(predictions[2].text, predictions[0].text);
     let scores: Scores = jsonl::read_json(&output.join(files::SCORES)).unwrap();
-    assert_eq!((scores.task.as_str(), scores.questions), ("arithmetic", 4));
+    assert_eq!((scores.task.as_str(), scores.questions, scores.profile.as_str()), ("arithmetic", 4, "mind"));
+    assert_eq!(scores.values["undecided"], 0.0);
     assert_eq!(scores.values["accuracy"], 0.75);
     assert_eq!(scores.values["truncated"], 0.0);
     let tokens: usize = predictions.iter().map(|prediction| prediction.tokens).sum();
@@ -103,6 +104,10 @@ fn right_answers_score_and_stand_in_the_order_of_the_questions() {
     fs::remove_file(model.join("model.safetensors")).unwrap();
     bench.run(&Evaluate, &params).unwrap();
     assert_eq!(fs::read(output.join(files::PREDICTIONS)).unwrap(), first);
+    // Another profile judges the same answers.
+    bench.run(&Evaluate, &json!({"max_new_tokens": 20, "profile": "hendrycks"})).unwrap();
+    let scores: Scores = jsonl::read_json(&output.join(files::SCORES)).unwrap();
+    assert_eq!((scores.profile.as_str(), scores.values["accuracy"]), ("hendrycks", 0.75));
     // Another length limit is another answer.
     assert!(bench.run(&Evaluate, &json!({"max_new_tokens": 3})).is_err());
 }

@@ -139,7 +139,7 @@ impl Stage for Judge {
     type Params = JudgeParams;
 
     const NAME: &'static str = "judge";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "keeps right, distinct rationales and says why each other one was dropped";
     const SEEDED: bool = false;
     const COMPUTES: bool = false;

@@ -18,7 +18,8 @@ pub struct Question {
     /// The choices of a multiple-choice question; the first is letter A.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub choices: Vec<String>,
-    /// The facts a built-in task was generated from, which its symbolic solver reads.
+    /// What a task keeps with a question: the facts a built-in one was generated from, which its symbolic solver
+    /// reads; the order of shuffled choices; the prompt and answer type of a task declared in a recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub facts: Option<serde_json::Value>,
 }
@@ -74,7 +75,7 @@ pub struct Scores {
     pub profile: String,
     /// Questions asked; the denominator of every rate.
     pub questions: usize,
-    /// Rates in 0..=1 by name: `accuracy`, `unparsed`, `truncated`; and `tokens`, the mean generated.
+    /// Rates in 0..=1 by name: `accuracy`, `unparsed`, `truncated`, `undecided`; and `tokens`, the mean generated.
     pub values: BTreeMap<String, f64>,
 }
 

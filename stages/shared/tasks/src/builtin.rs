@@ -110,7 +110,9 @@ impl Facts {
             Task::Comparison => comparison::Ranking::draw(rng).map(Self::Ranking),
             Task::Calendar if rng.random() => calendar::Conversion::draw(rng).map(Self::Conversion),
             Task::Calendar => calendar::Weekday::draw(rng).map(Self::Weekday),
-            Task::Gsm8k | Task::Svamp | Task::Math500 | Task::Csqa | Task::Strategyqa => None,
+            Task::Gsm8k | Task::Svamp | Task::Math500 | Task::Csqa | Task::Strategyqa | Task::GpqaDiamond => {
+                None
+            }
         }
     }
 

@@ -1,7 +1,6 @@
-//! When two answers are equal.
+//! The number an answer is, for questions that ask for one; [`crate::math`] compares everything else.
 //!
-//! The first form of the comparer: strings that are equal once notation is out of the way, numbers that are
-//! equal as exact rationals, and lists and tuples of either. It knows no algebra: `x+1` and `1+x` differ.
+//! Notation is rewritten into plain arithmetic, whose exact value counts; words and units around it do not.
 
 use std::sync::LazyLock;
 
@@ -109,77 +108,4 @@ pub(crate) fn number(answer: &str) -> Option<Rational> {
         let bare = WORD.replace_all(side, " ");
         Rational::parse(bare.trim_matches(|edge: char| edge.is_whitespace() || ",.:;!?".contains(edge)))
     })
-}
-
-/// Whether an answer equals the gold one, as far as this comparer knows.
-pub(crate) fn equal(gold: &str, answer: &str) -> bool {
-    let (gold, answer) = (canonical(gold), canonical(answer));
-    same(right_side(&gold), right_side(&answer)) || same(&gold, &answer)
-}
-
-/// `5` of `x = 5` and of `n = 2 + 3 = 5`; anything else as it is.
-fn right_side(text: &str) -> &str {
-    let Some((left, right)) = text.rsplit_once('=') else { return text };
-    let named = left.trim().chars().count() <= 2 && !left.contains(['!', '<', '>', '\\']);
-    let before = left.rsplit('=').next().and_then(value);
-    if named || before.is_some() && before == value(right) { right.trim() } else { text }
-}
-
-/// The value of a number, perhaps with a unit in words behind it.
-fn value(text: &str) -> Option<Rational> {
-    Rational::parse(text).or_else(|| {
-        let number = text.trim_end_matches(|last: char| last.is_ascii_alphabetic() || last == ' ');
-        let unit = text[number.len()..].trim();
-        let is_unit = unit.len() > 1 && !MULTIPLIER.is_match(unit) && text[number.len()..].starts_with(' ');
-        is_unit.then(|| Rational::parse(number)).flatten()
-    })
-}
-
-fn same(gold: &str, answer: &str) -> bool {
-    let (tight_gold, tight_answer) = (tight(gold), tight(answer));
-    if tight_gold == tight_answer {
-        return true;
-    }
-    if let Some(gold) = value(gold) {
-        return value(answer) == Some(gold);
-    }
-    let worded = |text: &str| text.len() > 1 && text.chars().all(char::is_alphabetic);
-    if worded(&tight_gold) && worded(&tight_answer) {
-        return tight_gold.to_lowercase() == tight_answer.to_lowercase();
-    }
-    let (gold, answer) = (parts(gold), parts(answer));
-    let alike = gold.0 == answer.0 && gold.1.len() == answer.1.len() && gold.1.len() > 1;
-    alike && gold.1.iter().zip(&answer.1).all(|(gold, answer)| same(gold, answer))
-}
-
-/// Without spaces, and without parentheses around a single letter.
-fn tight(text: &str) -> String {
-    let text: String = text.chars().filter(|letter| !letter.is_whitespace()).collect();
-    let letter = text.strip_prefix('(').and_then(|inner| inner.strip_suffix(')'));
-    letter
-        .filter(|inner| inner.chars().count() == 1 && inner.chars().all(char::is_alphabetic))
-        .unwrap_or(&text)
-        .to_owned()
-}
-
-/// The brackets around a list, and its parts between commas outside of brackets.
-fn parts(text: &str) -> (Option<(char, char)>, Vec<&str>) {
-    let text = text.trim();
-    let (first, last) = (text.chars().next(), text.chars().next_back());
-    let brackets = first.zip(last).filter(|(first, last)| "([".contains(*first) && ")]".contains(*last));
-    let inner = if brackets.is_some() { &text[1..text.len() - 1] } else { text };
-    let (mut depth, mut start, mut parts) = (0_i32, 0, Vec::new());
-    for (index, letter) in inner.char_indices() {
-        match letter {
-            '(' | '[' | '{' => depth += 1,
-            ')' | ']' | '}' => depth -= 1,
-            ',' if depth == 0 => {
-                parts.push(&inner[start..index]);
-                start = index + 1;
-            }
-            _ => {}
-        }
-    }
-    parts.push(&inner[start..]);
-    (brackets, parts)
 }

@@ -37,20 +37,23 @@ static CLAUSE_END: LazyLock<Regex> =
     LazyLock::new(|| pattern(r"[.;!?](?:\s|$)|\n|(?i)\b(?:because|since|as)\b"));
 static LETTER_ANCHOR: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"(?i:answer|choice|option)(?i:\s+(?:is|(?:would|must|should) be)\s*:?|\s*:)?(?:[\s*_$(\[{"'\\]|text(?:bf)?\{|math(?:bf|rm)\{)*([A-Z])\b"#,
+        r#"(?i:answer|choice|option)(?i:\s+(?:is|(?:would|must|should) be)\s*:?|\s*:)?(?i:\s+(?:most\s+likely|likely|probably|clearly))?(?:[\s*_$(\[{"'\\]|text(?:bf)?\{|math(?:bf|rm)\{)*([A-Z])\b"#,
     )
 });
 /// A line that is only a letter, perhaps after a word that draws a conclusion.
 static LETTER_LINE: LazyLock<Regex> = LazyLock::new(|| {
     pattern(r#"^(?i:[\s*_$(\["']*(?:therefore|thus|hence|so)\b[,:]?)?[\s*_$(\[{"']*([A-Z])[\s*_$)\]}"'.:]*$"#)
 });
-/// A second letter after the first: the announcement names no single one.
-static SEVERAL: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"^[)*\s]*(?:,|/|\b(?:or|and)\b)\s*(?:(?:or|and)\s+)?[(*]*([A-Z])\b"));
+/// A second letter after the first: the announcement names no single one. Choices may be spelled out between.
+static SEVERAL: LazyLock<Regex> = LazyLock::new(|| {
+    pattern(
+        r"^(?:[)*\s]*|[^.\n]{0,80}?)(?:,|;|/|\b(?:or|and)\b)\s*(?:(?:or|and)\s+)?[(*]*([A-Z])(?:\)|\s*\(|[,;:.*]|\s*$|\s*\n|\s+(?:or|and)\b)",
+    )
+});
 /// A letter with what may follow it, as `B) paris`.
 static LETTER_HEAD: LazyLock<Regex> = LazyLock::new(|| pattern(r"^[\s*_(\[]*([A-Z])[).:\]]+(.*)$"));
 static YES_NO: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?i)\byes(?: or |/)no\b|\b(yes|no|true|false)\b"));
+    LazyLock::new(|| pattern(r"(?i)\byes\W{0,3}(?:or|/)\W{0,3}no\b|\b(yes|no|true|false)\b"));
 
 /// A text as scoring sees it.
 pub(crate) struct Visible<'t> {

@@ -6,16 +6,31 @@
 mod task;
 pub use task::{PERSPECTIVES, Task, UnknownTask};
 
+mod declared;
+pub use declared::{AnswerType, DeclaredTask};
+
+mod mersenne;
+
+pub mod gpqa;
+
 mod prompt;
 pub use prompt::{answer_suffix, prompt};
 
 mod extract;
+
+mod math;
 
 mod number;
 
 mod compare;
 
 mod score;
-pub use score::{PROFILE, Verdict, score};
+pub use score::{Verdict, score};
+
+mod profile;
+pub use profile::{Profile, UnknownProfile};
 
 pub mod builtin;
+
+#[doc(hidden)]
+pub mod fuzz;

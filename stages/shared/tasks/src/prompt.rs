@@ -5,15 +5,19 @@
 
 use contract::records::Question;
 
-use crate::Task;
+use crate::{DeclaredTask, Task, gpqa, score};
 
 /// What the model is asked; a rationale follows directly.
 ///
 /// Built-in tasks keep to the question; the others ask for steps and for the box that scoring looks for first.
 pub fn prompt(question: &Question) -> String {
+    let declared = DeclaredTask::of(question);
+    if let Some(asked) = declared.as_ref().and_then(|declared| declared.asked(question)) {
+        return asked;
+    }
     let task = question.task.parse::<Task>().ok();
-    let mut asked = question.question.trim().to_owned();
-    for (index, choice) in question.choices.iter().enumerate() {
+    let mut asked = gpqa::unsealed(&question.question).trim().to_owned();
+    for (index, choice) in score::choices(question).iter().enumerate() {
         asked.push_str(&format!("\n{}) {choice}", letter(index)));
     }
     if task.is_some_and(Task::is_builtin) {
@@ -21,7 +25,7 @@ pub fn prompt(question: &Question) -> String {
     }
     let wanted = if !question.choices.is_empty() {
         "Please reason step by step, and answer with the letter in \\boxed{}."
-    } else if task == Some(Task::Strategyqa) {
+    } else if score::Answer::of(question) == score::Answer::YesNo {
         "Please reason step by step, and answer Yes or No in \\boxed{}."
     } else {
         "Please reason step by step, and put your final answer within \\boxed{}."

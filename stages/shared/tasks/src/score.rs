@@ -1,11 +1,10 @@
 //! Whether a text answers a question: extraction, then comparison, under one profile for every model.
 
+use std::borrow::Cow;
+
 use contract::records::Question;
 
-use crate::{Task, compare, extract};
-
-/// The scoring profile, recorded with every score.
-pub const PROFILE: &str = "mind";
+use crate::{AnswerType, DeclaredTask, Task, compare, extract, gpqa, math};
 
 /// What a text answers.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,16 +13,18 @@ pub struct Verdict {
     pub extracted: Option<String>,
     /// Whether it equals the gold answer.
     pub correct: bool,
-    /// The rule that found it: `box`, `anchor`, `last-number`, `letter-line`, `choice-text`, `last-line`;
+    /// The rule that found it. Under the default profile: `box`, `anchor`, `last-number`, `letter-line`, `choice-text`, `last-line`;
     /// `none` where no rule did, `open-think` where the text ends inside a thought.
     pub rule: &'static str,
     /// Whether an invented next question was cut off before the search.
     pub cut: bool,
+    /// Whether the profile needs something that is not here to tell; it then counts as wrong.
+    pub undecided: bool,
 }
 
 /// What kind of answer a question wants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Answer {
+pub(crate) enum Answer {
     Number,
     Expression,
     Letter,
@@ -31,8 +32,16 @@ enum Answer {
 }
 
 impl Answer {
-    /// By the task, and for a task unknown here by the gold answer.
-    fn of(question: &Question) -> Self {
+    /// By the task or its declaration, and for a task unknown here by the gold answer.
+    pub(crate) fn of(question: &Question) -> Self {
+        if let Some(task) = DeclaredTask::of(question) {
+            return match task.answer {
+                AnswerType::Number => Self::Number,
+                AnswerType::Expression => Self::Expression,
+                AnswerType::Letter => Self::Letter,
+                AnswerType::YesNo => Self::YesNo,
+            };
+        }
         if !question.choices.is_empty() {
             return Self::Letter;
         }
@@ -40,7 +49,7 @@ impl Answer {
             Ok(Task::Arithmetic | Task::Comparison | Task::Calendar | Task::Gsm8k | Task::Svamp) => {
                 Self::Number
             }
-            Ok(Task::Math500 | Task::Csqa) => Self::Expression,
+            Ok(Task::Math500 | Task::Csqa | Task::GpqaDiamond) => Self::Expression,
             Ok(Task::Strategyqa) => Self::YesNo,
             Err(_) if ["yes", "no"].contains(&question.answer.as_str()) => Self::YesNo,
             Err(_) if compare::number(&question.answer).is_some() => Self::Number,
@@ -49,29 +58,37 @@ impl Answer {
     }
 }
 
-/// Scores one text under [`PROFILE`]. Never panics, whatever the text; takes time linear in it.
+/// Scores one text under [`crate::Profile::Mind`]. Never panics, whatever the text; takes time linear in it.
 pub fn score(question: &Question, text: &str) -> Verdict {
     let Some(visible) = extract::visible(text) else {
-        return Verdict { extracted: None, correct: false, rule: "open-think", cut: false };
+        return Verdict { extracted: None, correct: false, rule: "open-think", cut: false, undecided: false };
     };
     let (found, gold) = (&*visible.text, question.answer.trim());
     let answer = Answer::of(question);
     let found = match answer {
         Answer::Number => number(found),
         Answer::Expression => expression(found),
-        Answer::Letter => letter(found, &question.choices),
+        Answer::Letter => letter(found, &choices(question)),
         Answer::YesNo => yes_no(found),
     };
     let (extracted, rule) = found.map_or((None, "none"), |(found, rule)| (Some(found), rule));
     let correct = extracted.as_deref().is_some_and(|extracted| match answer {
         Answer::Number => match compare::number(gold) {
             Some(gold) => compare::number(extracted) == Some(gold),
-            None => compare::equal(gold, extracted),
+            None => math::equal(gold, extracted),
         },
-        Answer::Expression => compare::equal(gold, extracted),
+        Answer::Expression => math::equal(gold, extracted),
         Answer::Letter | Answer::YesNo => extracted.eq_ignore_ascii_case(gold),
     });
-    Verdict { extracted, correct, rule, cut: visible.cut }
+    Verdict { extracted, correct, rule, cut: visible.cut, undecided: false }
+}
+
+/// The choices as they are shown.
+pub(crate) fn choices(question: &Question) -> Cow<'_, [String]> {
+    if question.choices.iter().any(|choice| gpqa::sealed(choice)) {
+        return question.choices.iter().map(|choice| gpqa::unsealed(choice).into_owned()).collect();
+    }
+    Cow::Borrowed(&question.choices)
 }
 
 type Found = Option<(String, &'static str)>;

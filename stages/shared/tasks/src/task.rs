@@ -37,11 +37,13 @@ pub enum Task {
     Csqa,
     /// StrategyQA: yes or no after several facts (Geva et al. 2021).
     Strategyqa,
+    /// GPQA-Diamond: four choices for experts (Rein et al. 2023); see [`crate::gpqa`].
+    GpqaDiamond,
 }
 
 impl Task {
     /// Every task.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Arithmetic,
         Self::Comparison,
         Self::Calendar,
@@ -50,6 +52,7 @@ impl Task {
         Self::Math500,
         Self::Csqa,
         Self::Strategyqa,
+        Self::GpqaDiamond,
     ];
 
     /// The name in recipes and records.
@@ -63,6 +66,7 @@ impl Task {
             Self::Math500 => "math500",
             Self::Csqa => "csqa",
             Self::Strategyqa => "strategyqa",
+            Self::GpqaDiamond => "gpqa-diamond",
         }
     }
 
@@ -70,7 +74,9 @@ impl Task {
     pub fn is_builtin(self) -> bool {
         match self {
             Self::Arithmetic | Self::Comparison | Self::Calendar => true,
-            Self::Gsm8k | Self::Svamp | Self::Math500 | Self::Csqa | Self::Strategyqa => false,
+            Self::Gsm8k | Self::Svamp | Self::Math500 | Self::Csqa | Self::Strategyqa | Self::GpqaDiamond => {
+                false
+            }
         }
     }
 }

@@ -141,9 +141,75 @@ fn letters_as_in_table_4_3() {
             ("\\boxed{E}\nThe answer is \\textbf{B}", true, "B", "anchor"),
             ("I choose option C", false, "C", "anchor"),
             ("The answer is B or C.", false, "", "none"),
+            ("The answer is B (paris) or C (rome).", false, "", "none"),
+            ("So the correct answer is B) paris and D) berlin.", false, "", "none"),
+            ("The answer is B) paris, since A) london is not in France.", true, "B", "anchor"),
+            ("Therefore, among A through D, the answer is most likely B, paris.", true, "B", "anchor"),
             ("The best answer would be B) paris.", true, "B", "anchor"),
         ],
     );
+}
+
+/// The pitfalls that extraction and comparison are known for: task, gold answer, text, whether it is right.
+#[test]
+fn pitfalls() {
+    let rows = [
+        // Going on after the answer, and thoughts.
+        ("gsm8k", "18", "It is 18.\n\nProblem: Tom has 5.\nThe answer is 7.", true),
+        ("gsm8k", "18", "<think>First 5, so \\boxed{5}</think>\\boxed{18}", true),
+        ("gsm8k", "18", "<think>So \\boxed{18}", false),
+        // Typography.
+        ("gsm8k", "-18", "The answer is \u{2212}18.", true),
+        ("gsm8k", "1234", "\\boxed{1\u{a0}234}", true),
+        ("gsm8k", "1234", "\\boxed{1\u{2009}234}", true),
+        ("gsm8k", "18", "\\boxed{\u{ff11}\u{ff18}}", true),
+        ("csqa", "B", "The answer is \u{ff22}.", true),
+        ("gsm8k", "18", "\\boxed{9 × 2}", true),
+        ("math500", "90^\\circ", "\\boxed{90°}", true),
+        ("math500", "2\\pi", "\\boxed{2π}", true),
+        // Numbers in other clothes.
+        ("gsm8k", "1234", "\\boxed{1'234}", true),
+        ("gsm8k", "1234", "\\boxed{1,234.00}", true),
+        ("gsm8k", "1234.56", "\\boxed{1.234,56}", false),
+        ("gsm8k", "7", "\\boxed{007}", true),
+        ("gsm8k", "0", "\\boxed{-0}", true),
+        ("gsm8k", "0.5", "\\boxed{.5}", true),
+        ("gsm8k", "5", "The answer is 5.", true),
+        ("gsm8k", "1000", "\\boxed{1e3}", true),
+        ("gsm8k", "1000", "\\boxed{10^3}", true),
+        ("gsm8k", "25", "\\boxed{25\\%}", true),
+        ("gsm8k", "3.5", "The answer is 7/2.", true),
+        ("gsm8k", "10", "\\boxed{10:30}", false),
+        // Units and currency before and behind.
+        ("gsm8k", "18", "\\boxed{€18}", true),
+        ("gsm8k", "18", "\\boxed{\\$18\\text{ per day}}", true),
+        ("gsm8k", "18", "\\boxed{18\\ \\mbox{km}}", true),
+        ("gsm8k", "18", "\\boxed{18~cm}", true),
+        ("gsm8k", "18", "\\boxed{18\\,\\mathrm{kg}}", true),
+        ("math500", "30^\\circ", "\\boxed{30^{\\circ}}", true),
+        // Boxes.
+        ("gsm8k", "5", "\\boxed{x = 5}", true),
+        ("gsm8k", "5", "\\boxed{\\text{She has 5 pens}}", true),
+        ("gsm8k", "5", "\\boxed{5, 6}", false),
+        ("gsm8k", "5", "\\boxed{\\boxed{5}}", true),
+        ("gsm8k", "5", "\\boxed 5", true),
+        ("gsm8k", "5", "\\fbox{5}", true),
+        ("gsm8k", "5", "So it is \\boxed{5", true),
+        // Multiple choice in MATH, integers and lists with commas.
+        ("math500", "\\text{(C)}", "\\boxed{C}", true),
+        ("math500", "\\text{east}", "\\boxed{East}", true),
+        ("math500", "58,500", "\\boxed{58500}", true),
+        ("math500", "1,-2", "\\boxed{-2, 1}", true),
+        ("math500", "11,\\! 111,\\! 111,\\! 100", "\\boxed{11111111100}", true),
+    ];
+    let wrong: Vec<_> = rows
+        .iter()
+        .filter(|(task, gold, text, correct)| {
+            let choices: &[&str] = if *task == "csqa" { &["london", "paris"] } else { &[] };
+            score(&question(task, gold, choices), text).correct != *correct
+        })
+        .collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
 }
 
 #[test]
@@ -157,6 +223,7 @@ fn yes_and_no() {
             ("Answer: False", true, "no", "anchor"),
             ("It is notable.\nSo no, they cannot.", true, "no", "last-line"),
             ("The answer (yes or no) is: it depends", false, "", "none"),
+            ("So it cannot be answered with \"Yes\" or \"No\".", false, "", "none"),
             ("Nobody would know", false, "", "none"),
         ],
     );
@@ -186,6 +253,8 @@ fn expressions() {
         ("\\dfrac23", "\\frac{2}{3}"),
         ("78", "P(12) = 6 \\times13 = 78"),
         ("18", "\\approx 18"),
+        // What an equation ends in, as math-verify takes it.
+        ("4", "x^2+y^2=4"),
     ] {
         let verdict = scored(gold, &format!("So the final answer is $\\boxed{{{same}}}$."));
         assert!(verdict.correct, "{gold} is {same}: {verdict:?}");
@@ -204,7 +273,6 @@ fn expressions() {
         ("10", "10x"),
         ("5", "5 million"),
         ("90^\\circ", "\\frac{\\pi}{2}"),
-        ("4", "x^2+y^2=4"),
         ("p - q", "q - p"),
     ] {
         assert!(
