@@ -9,7 +9,7 @@ use std::{
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::StageError;
+use crate::{Digest, StageError};
 
 /// Finished items, by key. Only successes belong here; a failure is never an answer.
 ///
@@ -25,6 +25,11 @@ pub struct Journal {
 struct Line<T> {
     key: String,
     item: T,
+}
+
+/// Where the journal of a kind for a namespace lies.
+pub(crate) fn place(journals: &Path, kind: &str, namespace: &impl Serialize) -> PathBuf {
+    journals.join(kind).join(format!("{}.jsonl", Digest::of_json(namespace)))
 }
 
 impl Journal {
@@ -77,6 +82,11 @@ impl Journal {
                 rustix::fs::flock(&*file, rustix::fs::FlockOperation::Unlock).map_err(std::io::Error::from)
             })
             .map_err(StageError::io(&path))
+    }
+
+    /// Every item that still has this shape, in no order.
+    pub fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = (&str, T)> {
+        self.items.iter().filter_map(|(key, item)| Some((key.as_str(), T::deserialize(item).ok()?)))
     }
 
     /// How many items are recorded.
