@@ -6,6 +6,9 @@
 //!
 //! It knows no kind, no task and no prompt. It measures time, but only to pace and to wait: no result depends on a clock.
 
+// Depended on for its feature alone; see `Cargo.toml`.
+use log as _;
+
 mod endpoint;
 pub use endpoint::{Budget, Endpoint, Limits, MaxTokensKey, Price, Retry};
 

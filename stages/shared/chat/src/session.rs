@@ -231,15 +231,14 @@ impl<'a> Session<'a> {
             self.reserve(most)?;
             let reply = self.admit(most).map(|()| self.send(request, &body));
             let mut state = self.state();
+            let failure = match reply {
+                Ok(Ok(completion)) => return self.keep(state, key, most, completion),
+                Ok(Err(failure)) => Ok(failure),
+                Err(halt) => Err(halt),
+            };
             state.release(most);
             self.freed.notify_all();
-            let failure = match reply? {
-                Ok(completion) => {
-                    self.pace.lock().expect(POISONED).settle(most.total(), completion.usage.total());
-                    return state.keep(key, completion);
-                }
-                Err(failure) => failure,
-            };
+            let failure = failure?;
             let paid = failure.paid.unwrap_or_default();
             state.wasted += paid;
             *state.faults.entry(failure.fault).or_default() += 1;
@@ -263,6 +262,36 @@ impl<'a> Session<'a> {
             self.wait_after(&failure, attempt, rng.random())?;
         }
         unreachable!("the last repetition gives up")
+    }
+
+    /// Journals a completion, and only then counts it and hands it on.
+    fn keep(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        key: String,
+        most: Usage,
+        completion: Completion,
+    ) -> Result<Completion, Halt> {
+        let item = [(key, completion)];
+        let written = state.journal.append(&item);
+        drop(state);
+        let synced = written.and_then(contract::Written::sync);
+        let [(key, completion)] = item;
+        let mut state = self.state();
+        if let Err(error) = synced {
+            state.error.get_or_insert(error);
+            return Err(Halt::Stopped);
+        }
+        state.failed_in_a_row = 0;
+        state.new += 1;
+        if state.counted.insert(key) {
+            state.spent += completion.usage;
+        }
+        state.release(most);
+        drop(state);
+        self.freed.notify_all();
+        self.pace.lock().expect(POISONED).settle(most.total(), completion.usage.total());
+        Ok(completion)
     }
 
     /// Waits before the next repetition; `draw` is in 0..1.
@@ -430,22 +459,6 @@ impl State {
             self.spent += completion.usage;
         }
         Some(completion)
-    }
-
-    /// Journals a completion, and only then counts it and hands it on.
-    fn keep(&mut self, key: String, completion: Completion) -> Result<Completion, Halt> {
-        let item = [(key, completion)];
-        if let Err(error) = self.journal.put(&item) {
-            self.error.get_or_insert(error);
-            return Err(Halt::Stopped);
-        }
-        let [(key, completion)] = item;
-        self.failed_in_a_row = 0;
-        self.new += 1;
-        if self.counted.insert(key) {
-            self.spent += completion.usage;
-        }
-        Ok(completion)
     }
 
     fn release(&mut self, most: Usage) {

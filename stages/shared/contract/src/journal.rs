@@ -5,6 +5,7 @@ use std::{
     fs::{self, File, OpenOptions},
     io::Write,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
@@ -17,7 +18,7 @@ use crate::{Digest, StageError};
 /// append starts on a fresh line. Appends take a file lock, so two processes can share a journal.
 pub struct Journal {
     path: PathBuf,
-    file: Option<File>,
+    file: Option<Arc<File>>,
     items: HashMap<String, serde_json::Value>,
 }
 
@@ -55,10 +56,17 @@ impl Journal {
         self.items.get(key).and_then(|item| T::deserialize(item).ok())
     }
 
-    /// Records finished items durably: when this returns, they survive a kill.
+    /// Records finished items durably: when this returns, they survive a kill and a power cut.
     pub fn put<T: Serialize>(&mut self, items: &[(String, T)]) -> Result<(), StageError> {
+        self.append(items)?.sync()
+    }
+
+    /// Records finished items so that they survive a kill; [`Written::sync`] makes them survive a power cut too.
+    ///
+    /// For those who share a journal between threads: the lock around it need not be held while the disk is waited for.
+    pub fn append<T: Serialize>(&mut self, items: &[(String, T)]) -> Result<Written, StageError> {
         if items.is_empty() {
-            return Ok(());
+            return Ok(Written(None));
         }
         // The leading newline closes whatever a killed writer left behind.
         let mut bytes = vec![b'\n'];
@@ -72,16 +80,15 @@ impl Journal {
             bytes.push(b'\n');
             self.items.insert(key.clone(), item);
         }
-        let path = self.path.clone();
         let file = self.file()?;
         rustix::fs::flock(&*file, rustix::fs::FlockOperation::LockExclusive)
             .map_err(std::io::Error::from)
-            .and_then(|()| file.write_all(&bytes))
-            .and_then(|()| file.sync_data())
+            .and_then(|()| (&*file).write_all(&bytes))
             .and_then(|()| {
                 rustix::fs::flock(&*file, rustix::fs::FlockOperation::Unlock).map_err(std::io::Error::from)
             })
-            .map_err(StageError::io(&path))
+            .map_err(StageError::io(&self.path))?;
+        Ok(Written(Some((file, self.path.clone()))))
     }
 
     /// Every item that still has this shape, in no order.
@@ -99,19 +106,31 @@ impl Journal {
         self.items.is_empty()
     }
 
-    fn file(&mut self) -> Result<&mut File, StageError> {
-        if self.file.is_none() {
-            if let Some(folder) = self.path.parent() {
-                fs::create_dir_all(folder).map_err(StageError::io(folder))?;
-            }
-            let file = OpenOptions::new()
-                .create(true)
-                .append(true)
-                .open(&self.path)
-                .map_err(StageError::io(&self.path))?;
-            self.file = Some(file);
+    fn file(&mut self) -> Result<Arc<File>, StageError> {
+        if let Some(file) = &self.file {
+            return Ok(Arc::clone(file));
         }
-        Ok(self.file.as_mut().expect("opened just above"))
+        if let Some(folder) = self.path.parent() {
+            fs::create_dir_all(folder).map_err(StageError::io(folder))?;
+        }
+        let file = OpenOptions::new().create(true).append(true).open(&self.path);
+        let file = Arc::new(file.map_err(StageError::io(&self.path))?);
+        self.file = Some(Arc::clone(&file));
+        Ok(file)
+    }
+}
+
+/// Items handed to the operating system, and not yet known to be on the disk.
+#[must_use = "items survive a power cut only once they are synced"]
+pub struct Written(Option<(Arc<File>, PathBuf)>);
+
+impl Written {
+    /// Waits until the items are on the disk.
+    pub fn sync(self) -> Result<(), StageError> {
+        match self.0 {
+            Some((file, path)) => file.sync_data().map_err(StageError::io(&path)),
+            None => Ok(()),
+        }
     }
 }
 

@@ -1,0 +1,1 @@
+//! The judge on a real teacher's rationales from eight perspectives.
