@@ -178,3 +178,42 @@ fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn secret() -> Secret {
+        Secret::new("KEY", "sk-0123456789").unwrap()
+    }
+
+    #[test]
+    fn an_output_that_holds_a_secret_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = folder.path().join("out/deep");
+        fs::create_dir_all(&port).unwrap();
+        let dirs = CellDirs {
+            outputs: BTreeMap::from([("text".to_owned(), folder.path().join("out"))]),
+            scratch: folder.path().to_owned(),
+            journals: folder.path().to_owned(),
+        };
+        fs::write(port.join("a.txt"), "nothing of it").unwrap();
+        assert!(refuse_leaks("kind", &[secret()], &dirs).is_ok());
+        fs::write(port.join("b.txt"), "the key is sk-0123456789.").unwrap();
+        assert!(refuse_leaks("kind", &[], &dirs).is_ok());
+        let error = refuse_leaks("kind", &[secret()], &dirs).unwrap_err().to_string();
+        assert_eq!(error, "the kind `kind` wrote the value of `KEY` to its output `text/deep/b.txt`");
+    }
+
+    #[test]
+    fn errors_lose_their_secrets_and_keep_everything_else() {
+        let clean = StageError::failed("no answer").with_help("wait");
+        let clean = redact_error(&[secret()], clean);
+        assert_eq!((clean.to_string().as_str(), clean.help()), ("no answer", Some("wait")));
+        let leaky = StageError::failed("bad key sk-0123456789").with_help("not sk-0123456789");
+        let leaky = redact_error(&[secret()], leaky);
+        assert_eq!((leaky.to_string().as_str(), leaky.help()), ("bad key [KEY]", Some("not [KEY]")));
+        assert!(matches!(redact_error(&[secret()], StageError::Cancelled), StageError::Cancelled));
+    }
+}

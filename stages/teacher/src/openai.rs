@@ -111,7 +111,11 @@ pub(crate) fn estimate(
         for item in items(&[blank], templates).unwrap_or_default() {
             forecast.assume(count, item.request(0, 0).prompt_tokens() + UNKNOWN_QUESTION);
         }
-        return forecast.estimate();
+        let mut estimate = forecast.estimate();
+        if attempts > 1 {
+            estimate.basis.push_str(&once(attempts));
+        }
+        return estimate;
     };
     let (mut finished, mut asked, mut missing, mut prompt_tokens) = (0u64, 0u64, 0u64, 0u64);
     for item in &items {
@@ -131,11 +135,21 @@ pub(crate) fn estimate(
             }
         }
     }
-    if finished >= ENOUGH_EARLIER && missing > 0 {
+    let enough = finished >= ENOUGH_EARLIER;
+    if enough && missing > 0 {
         // Repeated attempts come at the rate they came so far.
         forecast.assume((asked - finished) * missing / finished, prompt_tokens / missing);
     }
-    forecast.estimate()
+    let mut estimate = forecast.estimate();
+    if attempts > 1 && !enough {
+        estimate.basis.push_str(&once(attempts));
+    }
+    estimate
+}
+
+/// What an estimate leaves out that knows no earlier attempts.
+fn once(attempts: u32) -> String {
+    format!("; each asked once, though up to {attempts} times where wrong")
 }
 
 #[cfg(test)]
@@ -250,7 +264,10 @@ mod tests {
         let before = estimate(Foreseen { path: None, records: Some(40) }).unwrap();
         assert_eq!((before.calls, before.journalled), (80, 0));
         assert_eq!(before.completion_tokens, 80 * 1024);
-        assert_eq!(before.basis, "at most: every completion 1024 tokens long");
+        assert_eq!(
+            before.basis,
+            "every completion at its longest, 1024 tokens; each asked once, though up to 3 times where wrong"
+        );
         assert!(before.cost.unwrap() > 160.0 * 1024.0);
         let before = estimate(there()).unwrap();
         assert_eq!((before.calls, before.journalled), (80, 0));

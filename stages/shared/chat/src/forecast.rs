@@ -51,7 +51,7 @@ impl<'a> Forecast<'a> {
             (mean, format!("completions as long as {count} earlier ones, {mean} tokens"))
         } else {
             let most = u64::from(self.endpoint.max_tokens.unwrap_or(1024));
-            (most, format!("at most: every completion {most} tokens long"))
+            (most, format!("every completion at its longest, {most} tokens"))
         };
         let usage = Usage { prompt_tokens: self.prompt_tokens, completion_tokens: self.calls * each };
         CallEstimate {
