@@ -148,7 +148,8 @@ impl Template {
     }
 
     fn parse(text: &str) -> Result<Self, TemplateError> {
-        let (front, body) = text
+        let lines = text.replace("\r\n", "\n");
+        let (front, body) = lines
             .strip_prefix("---\n")
             .and_then(|rest| rest.split_once("\n---\n"))
             .ok_or(TemplateError::NoFrontMatter)?;

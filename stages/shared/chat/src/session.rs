@@ -63,6 +63,8 @@ struct State {
     journal: Journal,
     /// Keys of the completions this cell uses.
     counted: HashSet<String>,
+    /// Keys that some thread is asking for.
+    claimed: HashSet<String>,
     /// What those took.
     spent: Usage,
     /// Completions that are new in this run.
@@ -84,7 +86,12 @@ impl<'a> Session<'a> {
     /// Opens the journal of `kind` for the endpoint's model.
     pub fn open(endpoint: &'a Endpoint, context: &'a Context<'a>, kind: &str) -> Result<Self, StageError> {
         let key = endpoint.api_key_env.as_deref().map(|variable| context.secret(variable)).transpose()?;
-        let agent = Agent::config_builder()
+        let mut config = Agent::config_builder();
+        if ["//127.", "//localhost", "//[::1]"].iter().any(|local| endpoint.base_url.contains(local)) {
+            // Whatever proxy the machine uses, it is not between the machine and itself.
+            config = config.proxy(None);
+        }
+        let agent = config
             .http_status_as_error(false)
             .max_redirects(0)
             .max_redirects_will_error(false)
@@ -97,6 +104,7 @@ impl<'a> Session<'a> {
         let state = State {
             journal: context.journal(kind, &namespace(endpoint))?,
             counted: HashSet::new(),
+            claimed: HashSet::new(),
             spent: Usage::default(),
             new: 0,
             wasted: Usage::default(),
@@ -220,9 +228,10 @@ impl<'a> Session<'a> {
     /// A completion from the journal, or else from the endpoint.
     fn ask(&self, request: &Request) -> Result<Completion, Halt> {
         let key = request.key(self.endpoint);
-        if let Some(completion) = self.state().journalled(key.clone()) {
-            return Ok(completion);
-        }
+        let _claim = match self.claim(&key)? {
+            Claimed::There(completion) => return Ok(completion),
+            Claimed::Ours(claim) => claim,
+        };
         let body = request.body(self.endpoint);
         let most = request.most(self.endpoint);
         let mut rng = self.context.rng(&key);
@@ -262,6 +271,24 @@ impl<'a> Session<'a> {
             self.wait_after(&failure, attempt, rng.random())?;
         }
         unreachable!("the last repetition gives up")
+    }
+
+    /// The completion of a key, or the right to ask for it: equal items of a run are paid for once.
+    fn claim(&self, key: &str) -> Result<Claimed<'_>, Halt> {
+        let mut state = self.state();
+        loop {
+            if let Some(completion) = state.journalled(key.to_owned()) {
+                return Ok(Claimed::There(completion));
+            }
+            if state.claimed.insert(key.to_owned()) {
+                let claim = Claim { state: &self.state, freed: &self.freed, key: key.to_owned() };
+                return Ok(Claimed::Ours(claim));
+            }
+            if state.stop.is_some() || state.error.is_some() || self.context.check_cancelled().is_err() {
+                return Err(Halt::Stopped);
+            }
+            state = self.freed.wait_timeout(state, SLICE).expect(POISONED).0;
+        }
     }
 
     /// Journals a completion, and only then counts it and hands it on.
@@ -440,6 +467,25 @@ impl<'a> Session<'a> {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().expect(POISONED)
+    }
+}
+
+enum Claimed<'s> {
+    There(Completion),
+    Ours(Claim<'s>),
+}
+
+/// The right to ask for a key, until dropped.
+struct Claim<'s> {
+    state: &'s Mutex<State>,
+    freed: &'s Condvar,
+    key: String,
+}
+
+impl Drop for Claim<'_> {
+    fn drop(&mut self) {
+        self.state.lock().expect(POISONED).claimed.remove(&self.key);
+        self.freed.notify_all();
     }
 }
 

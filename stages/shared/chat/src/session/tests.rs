@@ -89,6 +89,29 @@ fn completions_come_in_order_and_once() {
 }
 
 #[test]
+fn equal_items_are_paid_for_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let server = Server::start(|asked: &Asked| {
+        thread::sleep(Duration::from_millis(20));
+        good(asked)
+    })
+    .unwrap();
+    let endpoint = json!({"base_url": server.base_url(), "model": "m"});
+    let endpoint: Endpoint = serde_json::from_value(endpoint).unwrap();
+    let dirs = CellDirs {
+        outputs: BTreeMap::new(),
+        scratch: folder.path().join("scratch"),
+        journals: folder.path().join("journals"),
+    };
+    let cancelled = AtomicBool::new(false);
+    let context = Context::new(BTreeMap::new(), dirs, 0, Backend::default(), &cancelled, &|_: Event| {});
+    let session = Session::open(&endpoint, &context, "test").unwrap();
+    let texts = session.run(&[1; 8], "items", |item, ask| Ok(ask(&request(*item))?.text)).unwrap();
+    assert_eq!(texts, ["answer to item 1"; 8]);
+    assert_eq!((server.asked(), session.spent().0), (1, 1));
+}
+
+#[test]
 fn every_fault_is_repeated_until_the_completion_is_good() {
     let script = |asked: &Asked| match asked.before {
         0 => error(429, "rate_limit_exceeded"),
