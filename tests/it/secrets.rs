@@ -1,6 +1,11 @@
 //! Invariant 9: a secret never reaches a recipe, an artifact, a log or a report.
 #![expect(clippy::print_stdout, reason = "figures for people")]
 
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
 use chat::bench::{Asked, Reply, Server};
 
 use crate::{
@@ -28,43 +33,74 @@ fn run(project: &Project, arguments: &[&str]) -> Finished {
     }
 }
 
-/// Refuses at first, with the key in its words; a completion then repeats the key as well.
-fn echo(asked: &Asked) -> Reply {
+/// The words of the request's key, which must have arrived.
+fn seen(asked: &Asked) -> String {
     let seen = asked.authorization.clone().unwrap_or_default();
     assert_eq!(seen, format!("Bearer {KEY}"), "the key did not arrive");
+    seen
+}
+
+/// Refuses at first, with the key in its words; a completion then repeats the key as well. Teacher and judge ask it:
+/// one perspective is right by the answers given, the other only by the judge's second opinion.
+fn echo(asked: &Asked, answers: &BTreeMap<String, String>) -> Reply {
+    let seen = seen(asked);
     match asked.before {
         0 => Reply::Status(500, Vec::new(), format!("{{\"error\": {{\"message\": \"bad key {seen}\"}}}}")),
         1 => Reply::Status(503, Vec::new(), format!("{}{seen}", "x".repeat(280))),
-        _ => Reply::Good(format!("You sent {seen}. The answer is \\boxed{{1}}")),
+        _ if asked.prompt.starts_with("You compare") => Reply::Good(format!("yes {seen}")),
+        _ if asked.prompt.contains("dialogue with yourself") => {
+            Reply::Good(format!("You sent {seen}. The answer is \\boxed{{as said}}"))
+        }
+        _ => {
+            let answer = answers.iter().find(|(question, _)| asked.prompt.contains(*question));
+            Reply::Good(format!("Your key is {seen}. The answer is \\boxed{{{}}}", answer.unwrap().1))
+        }
     }
 }
 
 #[test]
 fn the_key_is_in_no_file_and_in_no_output() {
     let project = Project::retort();
-    let server = Server::start(echo).unwrap();
+    let answers: Arc<Mutex<BTreeMap<String, String>>> = Arc::default();
+    let known = Arc::clone(&answers);
+    let server = Server::start(move |asked: &Asked| echo(asked, &known.lock().unwrap())).unwrap();
     let more = format!("          api_key_env: {VARIABLE}\n");
-    project.write("recipe.yaml", &recipe(&server, 4, &more));
-    let mut said = Vec::new();
-    for arguments in [
-        &["check", "recipe.yaml"][..],
-        &["plan", "recipe.yaml", "--json"],
-        &["run", "recipe.yaml", "rationales"],
-        // The answers are wrong, so the judge fails, and says so.
-        &["run", "recipe.yaml"],
-        &["show", "recipe.yaml", "rationales", "-n", "99"],
-        &["why", "recipe.yaml", "rationales"],
-        &["runs"],
-        &["logs"],
-        &["logs", "--json"],
-        &["kinds", "teacher"],
-        &["gc", "--dry-run"],
-    ] {
-        said.push((arguments, run(&project, arguments)));
+    let llm = format!(
+        "{{base_url: {}, model: j, api_key_env: {VARIABLE}, retry: {{first_wait: 0.001}}}}",
+        server.base_url()
+    );
+    let judge = "accepted: {uses: judge, needs: {completions: rationales}";
+    let text = recipe(&server, 4, &more).replace(judge, &format!("{judge}, with: {{llm: {llm}}}"));
+    project.write("recipe.yaml", &text);
+    run(&project, &["run", "recipe.yaml", "questions"]).expect(0);
+    let questions = run(&project, &["show", "recipe.yaml", "questions", "--path"]).expect(0).stdout;
+    for line in std::fs::read_to_string(format!("{}/questions.jsonl", questions.trim())).unwrap().lines() {
+        let line: serde_json::Value = serde_json::from_str(line).unwrap();
+        let text = |key: &str| line[key].as_str().unwrap().to_owned();
+        answers.lock().unwrap().insert(text("question"), text("answer"));
     }
-    assert_eq!(said[2].1.code, Some(0), "{}", said[2].1.stderr);
+    let mut said = Vec::new();
+    for (code, arguments) in [
+        (0, &["check", "recipe.yaml"][..]),
+        (4, &["plan", "recipe.yaml", "--json"]),
+        (0, &["run", "recipe.yaml"]),
+        (0, &["plan", "recipe.yaml", "--all"]),
+        (0, &["show", "recipe.yaml", "rationales", "-n", "99"]),
+        (0, &["show", "recipe.yaml", "accepted", "-n", "99"]),
+        (0, &["why", "recipe.yaml", "rationales"]),
+        (0, &["graph", "recipe.yaml", "--format", "svg"]),
+        (0, &["runs"]),
+        (0, &["logs"]),
+        (0, &["logs", "--json"]),
+        (0, &["kinds", "teacher"]),
+        (0, &["gc", "--dry-run"]),
+    ] {
+        said.push((arguments, run(&project, arguments).expect(code)));
+    }
     assert!(said[2].1.stderr.contains("bad key Bearer [RETORT_TEST_KEY]"), "{}", said[2].1.stderr);
-    assert!(said[4].1.stdout.contains("You sent Bearer [RETORT_TEST_KEY]."), "{}", said[4].1.stdout);
+    assert!(said[2].1.stderr.contains("second opinions: 4 of 4 accepted"), "{}", said[2].1.stderr);
+    assert!(said[4].1.stdout.contains("Your key is Bearer [RETORT_TEST_KEY]."), "{}", said[4].1.stdout);
+    assert!(said[5].1.stdout.contains("You sent Bearer [RETORT_TEST_KEY]."), "{}", said[5].1.stdout);
     let (mut outputs, mut files, mut bytes) = (0, 0, 0);
     for (arguments, finished) in &said {
         for text in [&finished.stdout, &finished.stderr] {
@@ -86,7 +122,7 @@ fn the_key_is_in_no_file_and_in_no_output() {
 
     // A server that only refuses: the error that ends the run has its words without the key.
     let server = Server::start(|asked: &Asked| {
-        let seen = asked.authorization.clone().unwrap_or_default();
+        let seen = seen(asked);
         let body = format!("{{\"error\": {{\"message\": \"Incorrect API key provided: {seen}\"}}}}");
         Reply::Status(401, Vec::new(), body)
     })
@@ -102,7 +138,7 @@ fn the_key_is_in_no_file_and_in_no_output() {
 #[test]
 fn a_missing_key_is_said_before_anything_runs_and_a_plan_needs_none() {
     let project = Project::retort();
-    let server = Server::start(echo).unwrap();
+    let server = Server::start(|_: &Asked| panic!("nothing is to be asked")).unwrap();
     project.write("recipe.yaml", &recipe(&server, 4, &format!("          api_key_env: {VARIABLE}\n")));
     let error = format!("stage `rationales` needs a secret: environment variable `{VARIABLE}` is not set");
     let help = format!("help: `export {VARIABLE}=...` before the command; a key never stands in a recipe");
