@@ -174,6 +174,52 @@ fn faults_and_kills_lose_nothing_and_pay_for_nothing_twice() {
 }
 
 #[test]
+fn overlapping_cells_and_two_runs_at_once_pay_for_each_item_once() {
+    let project = Project::retort();
+    let server = Server::start(|asked: &Asked| {
+        thread::sleep(Duration::from_millis(5));
+        good(asked)
+    })
+    .unwrap();
+    // Three teachers, each with all the perspectives of the one before and one more.
+    let text = recipe(&server, 30, "").replace("[planning, socratic]", "\"${set.list}\"").replace(
+        "stages:\n",
+        "matrix:\n  set:\n    one: {list: [planning]}\n    two: {list: [planning, socratic]}\n    \
+         three: {list: [planning, socratic, analogy]}\nstages:\n",
+    );
+    project.write("recipe.yaml", &text.replace("uses: teacher\n", "uses: teacher\n    matrix: [set]\n"));
+    let mut children: Vec<_> =
+        (0..2).map(|_| project.start(&["run", "recipe.yaml", "rationales", "--jobs", "4"])).collect();
+    for child in &mut children {
+        assert_eq!(child.wait().unwrap().code(), Some(0));
+    }
+    assert_eq!(project.finished_in(".retort").len(), 4);
+    assert_eq!(server.tallies().len(), 90);
+    assert_eq!(server.asked(), 90);
+}
+
+#[test]
+fn an_interrupted_run_finishes_what_is_on_its_way_and_loses_nothing() {
+    let project = Project::retort();
+    let server = Server::start(|asked: &Asked| {
+        thread::sleep(Duration::from_millis(30));
+        good(asked)
+    })
+    .unwrap();
+    project.write("recipe.yaml", &recipe(&server, 30, "          concurrency: 4\n"));
+    let mut child = project.start(&["run", "recipe.yaml", "rationales"]);
+    wait_until(|| server.delivered() >= 10);
+    let process = rustix::process::Pid::from_child(&child);
+    rustix::process::kill_process(process, rustix::process::Signal::INT).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130));
+    let delivered = server.delivered();
+    assert!((10..60).contains(&delivered), "{delivered} of 60 delivered before it stopped");
+    assert_eq!(journalled(&project).len(), delivered);
+    project.run(&["run", "recipe.yaml", "rationales"]).expect(0);
+    assert!(server.tallies().values().all(|tally| tally.asked == 1 && tally.delivered == 1));
+}
+
+#[test]
 fn a_budget_stops_between_items_and_a_raised_one_goes_on() {
     let project = Project::retort();
     let server = Server::start(good).unwrap();

@@ -10,7 +10,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use contract::{Context, Journal, Secret, StageError};
+use contract::{Claim, Context, Journal, Secret, StageError};
 use rand::Rng;
 use ureq::{Agent, http::HeaderValue};
 
@@ -63,8 +63,6 @@ struct State {
     journal: Journal,
     /// Keys of the completions this cell uses.
     counted: HashSet<String>,
-    /// Keys that some thread is asking for.
-    claimed: HashSet<String>,
     /// What those took.
     spent: Usage,
     /// Completions that are new in this run.
@@ -104,7 +102,6 @@ impl<'a> Session<'a> {
         let state = State {
             journal: context.journal(kind, &namespace(endpoint))?,
             counted: HashSet::new(),
-            claimed: HashSet::new(),
             spent: Usage::default(),
             new: 0,
             wasted: Usage::default(),
@@ -273,21 +270,29 @@ impl<'a> Session<'a> {
         unreachable!("the last repetition gives up")
     }
 
-    /// The completion of a key, or the right to ask for it: equal items of a run are paid for once.
-    fn claim(&self, key: &str) -> Result<Claimed<'_>, Halt> {
+    /// The completion of a key, or the right to ask for it: equal items are paid for once, whoever asks.
+    fn claim(&self, key: &str) -> Result<Claimed, Halt> {
         let mut state = self.state();
         loop {
             if let Some(completion) = state.journalled(key.to_owned()) {
                 return Ok(Claimed::There(completion));
             }
-            if state.claimed.insert(key.to_owned()) {
-                let claim = Claim { state: &self.state, freed: &self.freed, key: key.to_owned() };
-                return Ok(Claimed::Ours(claim));
-            }
             if state.stop.is_some() || state.error.is_some() || self.context.check_cancelled().is_err() {
                 return Err(Halt::Stopped);
             }
-            state = self.freed.wait_timeout(state, SLICE).expect(POISONED).0;
+            match state.journal.try_claim(key) {
+                Ok(Some(claim)) => {
+                    return Ok(match state.journalled(key.to_owned()) {
+                        Some(completion) => Claimed::There(completion),
+                        None => Claimed::Ours(claim),
+                    });
+                }
+                Ok(None) => state = self.freed.wait_timeout(state, SLICE).expect(POISONED).0,
+                Err(error) => {
+                    state.error.get_or_insert(error);
+                    return Err(Halt::Stopped);
+                }
+            }
         }
     }
 
@@ -470,23 +475,9 @@ impl<'a> Session<'a> {
     }
 }
 
-enum Claimed<'s> {
+enum Claimed {
     There(Completion),
-    Ours(Claim<'s>),
-}
-
-/// The right to ask for a key, until dropped.
-struct Claim<'s> {
-    state: &'s Mutex<State>,
-    freed: &'s Condvar,
-    key: String,
-}
-
-impl Drop for Claim<'_> {
-    fn drop(&mut self) {
-        self.state.lock().expect(POISONED).claimed.remove(&self.key);
-        self.freed.notify_all();
-    }
+    Ours(Claim),
 }
 
 /// No code that holds one of the session's locks panics.

@@ -19,7 +19,7 @@ mod context;
 pub use context::{Backend, CellDirs, Context, Event, Input, Observer};
 
 mod journal;
-pub use journal::{Journal, Written};
+pub use journal::{Claim, Journal, Written};
 
 pub mod records;
 

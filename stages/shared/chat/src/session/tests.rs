@@ -289,7 +289,8 @@ fn the_key_goes_into_the_header_and_nowhere_else() {
     let server = Server::start(echo).unwrap();
     let outcome = ask(folder.path(), &server, 2, json!({"api_key_env": "THE_KEY", "concurrency": 1}));
     assert_eq!(outcome.texts.unwrap()[0], "your key is Bearer [THE_KEY]");
-    let journal = std::fs::read_dir(folder.path().join("journals/test")).unwrap().next().unwrap().unwrap();
+    let journal = std::fs::read_dir(folder.path().join("journals/test")).unwrap();
+    let journal = journal.flatten().find(|entry| entry.path().is_file()).unwrap();
     let kept = std::fs::read_to_string(journal.path()).unwrap();
     let said = outcome.notes.join("\n");
     assert!(said.contains("you sent Bearer [THE_KEY]"), "{said}");
