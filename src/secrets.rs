@@ -1,4 +1,4 @@
-//! Secrets of the environment: read here and nowhere else, and only those that cells about to run declare.
+//! Secrets of the environment: looked up here and nowhere else, and only those that cells about to run declare.
 //!
 //! `run` refuses to start while one is not set; `plan` says so and goes on, because what a run would cost can be told
 //! without a key. Values leave this module only as [`Secret`]s.

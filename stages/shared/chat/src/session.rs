@@ -1,7 +1,8 @@
 //! Asks for many completions at a time, and keeps each the moment it is there.
 
+mod state;
+
 use std::{
-    collections::{BTreeMap, HashSet},
     sync::{
         Condvar, Mutex, MutexGuard,
         atomic::{AtomicUsize, Ordering},
@@ -10,7 +11,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 
-use contract::{Claim, Context, Journal, Secret, StageError};
+use contract::{Claim, Context, Secret, StageError};
 use rand::Rng;
 use ureq::{Agent, http::HeaderValue};
 
@@ -19,6 +20,7 @@ use crate::{
     failure::{Failure, Fault, Remedy, retry_after},
     pace::Pace,
 };
+use state::State;
 
 /// Longest time between two looks at whether the run was interrupted.
 const SLICE: Duration = Duration::from_millis(50);
@@ -59,27 +61,6 @@ pub struct Session<'a> {
     pace: Mutex<Pace>,
 }
 
-struct State {
-    journal: Journal,
-    /// Keys of the completions this cell uses.
-    counted: HashSet<String>,
-    /// What those took.
-    spent: Usage,
-    /// Completions that are new in this run.
-    new: usize,
-    /// What useless replies of this run took.
-    wasted: Usage,
-    /// What requests under way could take.
-    reserved: Usage,
-    under_way: u64,
-    faults: BTreeMap<Fault, usize>,
-    failed: usize,
-    failed_in_a_row: usize,
-    last_problem: String,
-    stop: Option<Stop>,
-    error: Option<StageError>,
-}
-
 impl<'a> Session<'a> {
     /// Opens the journal of `kind` for the endpoint's model.
     pub fn open(endpoint: &'a Endpoint, context: &'a Context<'a>, kind: &str) -> Result<Self, StageError> {
@@ -99,21 +80,7 @@ impl<'a> Session<'a> {
             .user_agent(concat!("retort/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
-        let state = State {
-            journal: context.journal(kind, &namespace(endpoint))?,
-            counted: HashSet::new(),
-            spent: Usage::default(),
-            new: 0,
-            wasted: Usage::default(),
-            reserved: Usage::default(),
-            under_way: 0,
-            faults: BTreeMap::new(),
-            failed: 0,
-            failed_in_a_row: 0,
-            last_problem: String::new(),
-            stop: None,
-            error: None,
-        };
+        let state = State::new(context.journal(kind, &namespace(endpoint))?);
         Ok(Self {
             endpoint,
             context,
@@ -169,12 +136,6 @@ impl<'a> Session<'a> {
             results[index] = Some(result);
         }
         self.close(results, unit)
-    }
-
-    /// What the cell's completions took, and how many they are.
-    pub fn spent(&self) -> (usize, Usage) {
-        let state = self.state();
-        (state.counted.len(), state.spent)
     }
 
     /// Says how it went; the results, if they are all there.
@@ -486,42 +447,6 @@ const POISONED: &str = "no thread panics while it holds the lock";
 /// Which journal holds the completions of an endpoint: one a model.
 pub(crate) fn namespace(endpoint: &Endpoint) -> (&'static str, u32, &str) {
     ("chat", 1, &endpoint.model)
-}
-
-impl State {
-    /// A completion that is there, counted as this cell's.
-    fn journalled(&mut self, key: String) -> Option<Completion> {
-        let completion: Completion = self.journal.get(&key)?;
-        if self.counted.insert(key) {
-            self.spent += completion.usage;
-        }
-        Some(completion)
-    }
-
-    fn release(&mut self, most: Usage) {
-        self.reserved.prompt_tokens -= most.prompt_tokens;
-        self.reserved.completion_tokens -= most.completion_tokens;
-        self.under_way -= 1;
-    }
-
-    /// A failure that ends everything; the first one is the one that is told.
-    fn stopped_by(&mut self, failure: Failure) -> Halt {
-        let problem = failure.problem;
-        let stop = match failure.fault {
-            Fault::Quota => Stop::Quota { problem },
-            Fault::Denied
-            | Fault::Throttled
-            | Fault::Server
-            | Fault::Timeout
-            | Fault::Connection
-            | Fault::Malformed
-            | Fault::Empty
-            | Fault::Choices
-            | Fault::Refused => Stop::Denied { problem },
-        };
-        self.stop.get_or_insert(stop);
-        Halt::Stopped
-    }
 }
 
 #[cfg(test)]

@@ -108,7 +108,7 @@ fn equal_items_are_paid_for_once() {
     let session = Session::open(&endpoint, &context, "test").unwrap();
     let texts = session.run(&[1; 8], "items", |item, ask| Ok(ask(&request(*item))?.text)).unwrap();
     assert_eq!(texts, ["answer to item 1"; 8]);
-    assert_eq!((server.asked(), session.spent().0), (1, 1));
+    assert_eq!(server.asked(), 1);
 }
 
 #[test]
