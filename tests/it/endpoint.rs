@@ -24,7 +24,7 @@ pub(crate) fn recipe(server: &Server, questions: usize, more: &str) -> String {
          \x20 questions: {{uses: dataset, with: {{task: arithmetic, split: train, count: {questions}}}}}\n\
          \x20 rationales:\n    uses: teacher\n    needs: {{questions: questions}}\n    with:\n\
          \x20     perspectives: [planning, socratic]\n      provider:\n        openai:\n\
-         \x20         base_url: {}\n          model: m\n          max_tokens: 40\n          timeout: 3\n\
+         \x20         base_url: {}\n          model: m\n          max_tokens: 40\n          timeout: 5\n\
          \x20         retry: {{times: 20, first_wait: 0.005, longest_wait: 0.05}}\n{more}\
          \x20 accepted: {{uses: judge, needs: {{completions: rationales}}}}\n",
         server.base_url()
@@ -43,17 +43,21 @@ fn faulty(asked: &Asked, faults: &AtomicUsize) -> Reply {
     if draw(asked) >= 300 {
         return good(asked);
     }
-    match faults.fetch_add(1, Ordering::Relaxed) % 10 {
-        0 => Reply::Status(429, Vec::new(), r#"{"error": {"code": "rate_limit_exceeded"}}"#.into()),
-        1 => Reply::Status(429, vec![("retry-after-ms", "40".into())], String::new()),
-        2 => Reply::Status(429, vec![("retry-after", "0.1".into())], String::new()),
-        3 => Reply::Status(500, Vec::new(), "internal error".into()),
-        4 => Reply::Stall(Duration::from_secs(4)),
-        5 => Reply::Reset,
-        6 => Reply::Truncated("a text that is cut off".into()),
-        7 => Reply::Body("{\"choices\": [{\"message\": {\"cont".into()),
-        8 => Reply::Body(completion("", " \n")),
-        _ => Reply::Body("{\"choices\": []}".into()),
+    match faults.fetch_add(1, Ordering::Relaxed) % 20 {
+        0 | 10 => Reply::Status(429, Vec::new(), r#"{"error": {"code": "rate_limit_exceeded"}}"#.into()),
+        1 | 11 => Reply::Status(429, vec![("retry-after-ms", "15".into())], String::new()),
+        2 | 12 => Reply::Status(429, vec![("retry-after", "0.03".into())], String::new()),
+        3 | 13 | 14 => Reply::Status(500, Vec::new(), "internal error".into()),
+        4 => Reply::Stall(Duration::from_secs(7)),
+        5 | 15 => Reply::Reset,
+        6 | 16 => Reply::Truncated("a text that is cut off".into()),
+        7 | 17 => Reply::Body("{\"choices\": [{\"message\": {\"cont".into()),
+        8 | 18 => Reply::Body(completion("", " \n")),
+        9 => Reply::Body("{\"choices\": []}".into()),
+        _ => {
+            let choice = r#"{"message": {"content": "The answer is 1"}, "finish_reason": "stop"}"#;
+            Reply::Body(format!("{{\"choices\": [{choice}, {choice}]}}"))
+        }
     }
 }
 
