@@ -9,7 +9,7 @@ use crate::{
     failure::{Failure, Fault},
 };
 
-/// Characters of text that make a token, roughly; only for estimates.
+/// ASCII characters that make a token, roughly; only for estimates.
 const CHARS_PER_TOKEN: usize = 4;
 
 /// One turn of a conversation.
@@ -154,8 +154,11 @@ impl Request {
     }
 }
 
+/// Tokens of a text, estimated: other scripts take about one a character.
 fn tokens(text: &str) -> u64 {
-    text.chars().count().div_ceil(CHARS_PER_TOKEN) as u64
+    let ascii = text.bytes().filter(u8::is_ascii).count();
+    let others = text.chars().count() - ascii;
+    (ascii.div_ceil(CHARS_PER_TOKEN) + others) as u64
 }
 
 #[derive(Deserialize)]
@@ -247,6 +250,14 @@ mod tests {
         }
         let quota = r#"{"error": {"message": "You are out of credits", "code": "insufficient_quota"}}"#;
         assert_eq!(request(0).read(quota).unwrap_err().fault, Fault::Quota);
+    }
+
+    #[test]
+    fn tokens_are_estimated() {
+        assert_eq!(
+            ["", "a", "four", "fives", "\u{6f22}\u{5b57}", "na\u{ef}ve"].map(tokens),
+            [0, 1, 1, 2, 2, 2]
+        );
     }
 
     #[test]
