@@ -3,17 +3,19 @@
 use std::{
     any::Any,
     collections::BTreeMap,
+    fs,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::atomic::AtomicBool,
     time::Instant,
 };
 
-use contract::{Context, Input, Kind, Observer, StageError};
+use contract::{CellDirs, Context, Event, Input, Kind, Observer, Secret, StageError};
 use serde_json::Value;
 
 use crate::{
     fingerprint::{Fingerprint, FingerprintRecord},
-    store::{CellRecord, Store, StoreError},
+    log::describe,
+    store::{CellRecord, Store, StoreError, list},
 };
 
 /// Everything a cell needs to run.
@@ -32,6 +34,8 @@ pub struct Job {
     pub seed: u64,
     /// What it computes on.
     pub backend: contract::Backend,
+    /// The secrets its kind declared.
+    pub secrets: Vec<Secret>,
     /// CPU threads it may use.
     pub threads: usize,
 }
@@ -52,6 +56,16 @@ pub enum CellError {
         kind: &'static str,
         /// The panic's message.
         message: String,
+    },
+    /// An output holds a secret: a bug in the kind, stopped before the store takes it.
+    #[error("the kind `{kind}` wrote the value of `{variable}` to its output `{file}`")]
+    Leak {
+        /// The kind.
+        kind: &'static str,
+        /// The secret's environment variable.
+        variable: String,
+        /// Port and file.
+        file: String,
     },
     /// No threads to compute on.
     #[error("cannot start {threads} threads")]
@@ -74,7 +88,9 @@ impl CellError {
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Stage(error) => error.help().map(str::to_owned),
-            Self::Panic { .. } => Some("this is a bug: please report it with the recipe".to_owned()),
+            Self::Panic { .. } | Self::Leak { .. } => {
+                Some("this is a bug: please report it with the recipe".to_owned())
+            }
             Self::Store(_) | Self::Threads { .. } => None,
         }
     }
@@ -88,20 +104,32 @@ pub fn execute(
     cancelled: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<CellRecord, CellError> {
-    let Job { kind, fingerprint, record, params, inputs, seed, backend, threads } = job;
+    let Job { kind, fingerprint, record, params, inputs, seed, backend, secrets, threads } = job;
     let dirs = store.prepare(&fingerprint, kind.outputs())?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()
         .map_err(|source| CellError::Threads { threads, source })?;
-    let context = Context::new(inputs, dirs.clone(), seed, backend, cancelled, observer);
+    // Whatever a kind does, what it says goes on without the secrets it was given.
+    let redacting = |event: Event| {
+        observer.event(match event {
+            Event::Note { text } => Event::Note { text: redact(&secrets, text) },
+            Event::Progress { .. } | Event::Metric { .. } => event,
+        });
+    };
+    let context =
+        Context::new(inputs, dirs.clone(), seed, backend, cancelled, &redacting).with_secrets(&secrets);
     let started = Instant::now();
     let result = catch_unwind(AssertUnwindSafe(|| pool.install(|| kind.run(&params, &context))));
     let result = match result {
         Ok(Ok(())) => Ok(()),
-        Ok(Err(error)) => Err(CellError::Stage(error)),
-        Err(payload) => Err(CellError::Panic { kind: kind.name(), message: message(payload.as_ref()) }),
+        Ok(Err(error)) => Err(CellError::Stage(redact_error(&secrets, error))),
+        Err(payload) => {
+            let message = redact(&secrets, message(payload.as_ref()));
+            Err(CellError::Panic { kind: kind.name(), message })
+        }
     };
+    let result = result.and_then(|()| refuse_leaks(kind.name(), &secrets, &dirs));
     let seconds = started.elapsed().as_secs_f64();
     let committed = result.and_then(|()| Ok(store.commit(&fingerprint, record, &dirs, run, seconds)?));
     if committed.is_err() {
@@ -110,7 +138,82 @@ pub fn execute(
     committed
 }
 
+fn redact(secrets: &[Secret], text: String) -> String {
+    secrets.iter().fold(text, |text, secret| secret.redact(&text).into_owned())
+}
+
+/// The error itself, unless its text or one of its causes' holds a secret.
+fn redact_error(secrets: &[Secret], error: StageError) -> StageError {
+    let (text, help) = (describe(&error), error.help().map(str::to_owned));
+    let leaks = |text: &str| secrets.iter().any(|secret| secret.is_in(text.as_bytes()));
+    if !leaks(&text) && !help.as_deref().is_some_and(leaks) {
+        return error;
+    }
+    let redacted = StageError::failed(redact(secrets, text));
+    match help {
+        Some(help) => redacted.with_help(redact(secrets, help)),
+        None => redacted,
+    }
+}
+
+/// Invariant 9 for artifacts: no output file of a cell that was given secrets holds one.
+fn refuse_leaks(kind: &'static str, secrets: &[Secret], dirs: &CellDirs) -> Result<(), CellError> {
+    if secrets.is_empty() {
+        return Ok(());
+    }
+    for (port, folder) in &dirs.outputs {
+        for name in list(folder)?.keys() {
+            let path = folder.join(name);
+            let bytes = fs::read(&path).map_err(StageError::io(&path))?;
+            if let Some(secret) = secrets.iter().find(|secret| secret.is_in(&bytes)) {
+                let (variable, file) = (secret.variable().to_owned(), format!("{port}/{name}"));
+                return Err(CellError::Leak { kind, variable, file });
+            }
+        }
+    }
+    Ok(())
+}
+
 fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    fn secret() -> Secret {
+        Secret::new("KEY", "sk-0123456789").unwrap()
+    }
+
+    #[test]
+    fn an_output_that_holds_a_secret_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let port = folder.path().join("out/deep");
+        fs::create_dir_all(&port).unwrap();
+        let dirs = CellDirs {
+            outputs: BTreeMap::from([("text".to_owned(), folder.path().join("out"))]),
+            scratch: folder.path().to_owned(),
+            journals: folder.path().to_owned(),
+        };
+        fs::write(port.join("a.txt"), "nothing of it").unwrap();
+        assert!(refuse_leaks("kind", &[secret()], &dirs).is_ok());
+        fs::write(port.join("b.txt"), "the key is sk-0123456789.").unwrap();
+        assert!(refuse_leaks("kind", &[], &dirs).is_ok());
+        let error = refuse_leaks("kind", &[secret()], &dirs).unwrap_err().to_string();
+        assert_eq!(error, "the kind `kind` wrote the value of `KEY` to its output `text/deep/b.txt`");
+    }
+
+    #[test]
+    fn errors_lose_their_secrets_and_keep_everything_else() {
+        let clean = StageError::failed("no answer").with_help("wait");
+        let clean = redact_error(&[secret()], clean);
+        assert_eq!((clean.to_string().as_str(), clean.help()), ("no answer", Some("wait")));
+        let leaky = StageError::failed("bad key sk-0123456789").with_help("not sk-0123456789");
+        let leaky = redact_error(&[secret()], leaky);
+        assert_eq!((leaky.to_string().as_str(), leaky.help()), ("bad key [KEY]", Some("not [KEY]")));
+        assert!(matches!(redact_error(&[secret()], StageError::Cancelled), StageError::Cancelled));
+    }
 }

@@ -18,6 +18,7 @@ use crate::{
     log::describe,
     recipe::{Diagnostics, Recipe},
     reporter::say,
+    secrets::MissingSecret,
     store::{Store, StoreError, Use},
 };
 
@@ -209,6 +210,8 @@ enum CliError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Stage(#[from] contract::StageError),
+    #[error("{}", join(.0, ToString::to_string))]
+    Secrets(Vec<MissingSecret>),
     #[error("cannot write `{}`", path.display())]
     Write {
         path: PathBuf,
@@ -224,7 +227,11 @@ enum CliError {
 impl CliError {
     fn code(&self) -> u8 {
         match self {
-            Self::Recipe(_) | Self::Target(_) | Self::Asked { .. } | Self::Backend { .. } => exit::BAD_INPUT,
+            Self::Recipe(_)
+            | Self::Target(_)
+            | Self::Asked { .. }
+            | Self::Backend { .. }
+            | Self::Secrets(_) => exit::BAD_INPUT,
             Self::Store(_) | Self::Stage(_) | Self::Write { .. } => exit::FAILED,
         }
     }
@@ -233,12 +240,17 @@ impl CliError {
         match self {
             Self::Target(error) => error.help(),
             Self::Stage(error) => error.help().map(str::to_owned),
+            Self::Secrets(missing) => Some(join(missing, MissingSecret::help)),
             Self::Asked { help, .. } => help.clone(),
             Self::Backend { help, .. } => Some(help.clone()),
             Self::Store(StoreError::Busy { .. }) => Some("try again when it has finished".to_owned()),
             Self::Recipe(_) | Self::Store(_) | Self::Write { .. } => None,
         }
     }
+}
+
+fn join<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
+    items.iter().map(text).collect::<Vec<_>>().join("; ")
 }
 
 /// Reads the arguments, does what they say, and returns the exit code.

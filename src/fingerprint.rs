@@ -9,7 +9,8 @@
 //! | seed, where the kind uses one | |
 //! | backend and dtype, where the kind computes tensors | floating point differs between them |
 //!
-//! Not in it: paths, times, cell and stage names, host, thread count, device index. They cannot change a result.
+//! Not in it: paths, times, cell and stage names, host, thread count, device index, and the params a kind declares
+//! immaterial (how fast, how patient, at what expense). They cannot change a result.
 //!
 //! The record is kept as JSON beside the result, so that [`changes`] can say what differs between two.
 

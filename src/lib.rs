@@ -22,6 +22,10 @@ pub mod history;
 
 pub mod plan;
 
+pub mod estimate;
+
+pub mod secrets;
+
 pub mod cell;
 
 pub mod run;

@@ -11,6 +11,7 @@ use std::{
 
 use contract::Digest;
 use serde::Serialize;
+use serde_json::Value;
 
 use crate::{
     fingerprint::{Change, Fingerprint, FingerprintRecord, InputRecord, changes, digest_value},
@@ -156,6 +157,9 @@ pub fn record(
             *place = digest_value(&digest);
         }
     }
+    for pointer in cell.kind.immaterial() {
+        remove(&mut params, pointer);
+    }
     let mut inputs = BTreeMap::new();
     for (port, sources) in &cell.inputs {
         let known = sources.iter().filter_map(|source| {
@@ -165,6 +169,14 @@ pub fn record(
         inputs.insert((*port).to_owned(), known.collect());
     }
     Ok(FingerprintRecord::new(cell.kind, params, inputs, Some(cell.seed), &graph.backend))
+}
+
+/// Takes the field at a JSON pointer out, where it is there.
+fn remove(params: &mut Value, pointer: &str) {
+    let Some((object, field)) = pointer.rsplit_once('/') else { return };
+    if let Some(Value::Object(object)) = params.pointer_mut(object) {
+        object.remove(field);
+    }
 }
 
 /// What the cell of this name was when it last finished.
@@ -181,5 +193,21 @@ pub fn reason(cell: &Cell, record: &FingerprintRecord, store: &Store, history: &
             Some(earlier) => Reason::Changed { changes: changes(&earlier, record) },
             None => Reason::EarlierGone,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn fields_are_taken_out_where_they_are() {
+        let mut params = json!({"a": {"b": 1, "c": 2}, "d": 3});
+        for pointer in ["/a/b", "/a/x", "/x/y", "/d", ""] {
+            remove(&mut params, pointer);
+        }
+        assert_eq!(params, json!({"a": {"c": 2}}));
     }
 }

@@ -23,6 +23,7 @@ use crate::{
     graph::Graph,
     history::History,
     plan::{Decision, Outputs, Plan, Reason, reason, record},
+    secrets::Secrets,
     store::{CellLock, CellRecord, Store, StoreError},
 };
 
@@ -37,6 +38,8 @@ pub struct RunOptions {
     pub devices: usize,
     /// Start nothing more after a failure.
     pub fail_fast: bool,
+    /// What the cells' declared secrets are.
+    pub secrets: Secrets,
 }
 
 /// Something that happened to a cell.
@@ -369,6 +372,7 @@ impl Loop<'_> {
             .iter()
             .map(|(port, sources)| ((*port).to_owned(), sources.iter().map(input).collect()))
             .collect();
+        let secrets = cell.kind.secrets(&cell.params);
         let job = Job {
             kind: cell.kind,
             fingerprint: fingerprint.clone(),
@@ -377,6 +381,7 @@ impl Loop<'_> {
             inputs,
             seed: cell.seed,
             backend: self.graph.backend.clone(),
+            secrets: secrets.iter().filter_map(|name| self.options.secrets.get(name)).cloned().collect(),
             threads,
         };
         self.running.insert(index, Running { fingerprint, attempts_left, threads, _lock: lock });

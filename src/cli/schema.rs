@@ -43,7 +43,9 @@ pub(super) fn kinds(kinds: &Kinds, name: Option<&str>, as_json: bool) -> Result<
             }
         }
         if name.is_some() {
-            params(&kind.schema(), &mut text);
+            let schema = kind.schema();
+            text.push_str("  with\n");
+            params(&schema, &schema, 2, &mut text);
         }
         text.push('\n');
     }
@@ -63,20 +65,64 @@ fn describe(kind: &dyn Kind) -> Value {
     })
 }
 
-/// Params with their docs and defaults.
-fn params(schema: &Value, text: &mut String) {
+/// How deep nested params are told.
+const DEEPEST: usize = 6;
+
+/// Params with their docs and defaults, those of nested blocks and of variants below them.
+fn params(root: &Value, schema: &Value, depth: usize, text: &mut String) {
     let required: Vec<&str> =
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
-    let Some(properties) = schema["properties"].as_object() else { return };
-    text.push_str("  with\n");
-    for (name, property) in properties {
+    let indent = "  ".repeat(depth);
+    for (name, property) in schema["properties"].as_object().into_iter().flatten() {
         let default = match &property["default"] {
             Value::Null if required.contains(&name.as_str()) => " (required)".to_owned(),
-            Value::Null => String::new(),
+            // A block's defaults stand at its own params.
+            Value::Null | Value::Object(_) => String::new(),
             default => format!(" (default {default})"),
         };
         let about = property["description"].as_str().unwrap_or_default().replace('\n', " ");
-        writeln!(text, "    {name}: {about}{default}").ok();
+        writeln!(text, "{indent}{name}: {about}{default}").ok();
+        nested(root, property, depth + 1, text);
+    }
+}
+
+/// What stands below a param: the params of a block, or the variants of a choice.
+fn nested(root: &Value, schema: &Value, depth: usize, text: &mut String) {
+    if depth > DEEPEST {
+        return;
+    }
+    if let Some(pointer) = schema["$ref"].as_str().and_then(|reference| reference.strip_prefix('#')) {
+        return nested(root, root.pointer(pointer).unwrap_or(&Value::Null), depth, text);
+    }
+    let alternatives = schema["anyOf"].as_array().or_else(|| schema["oneOf"].as_array());
+    let Some(alternatives) = alternatives else { return params(root, schema, depth, text) };
+    for alternative in alternatives {
+        match (&alternative["const"], alternative["description"].as_str()) {
+            (Value::String(name), Some(about)) => {
+                let about = about.replace('\n', " ");
+                writeln!(text, "{}{name}: {about}", "  ".repeat(depth)).ok();
+            }
+            (_, about) => {
+                // A variant with params is an object of one property, which its documentation is about.
+                let mut variant = alternative.clone();
+                if let (Some(about), Some(Value::Object(properties))) = (about, variant.get_mut("properties"))
+                {
+                    for property in properties.values_mut() {
+                        property["description"] = about.into();
+                    }
+                    variant["required"] = json!([]);
+                }
+                nested_variant(root, &variant, depth, text);
+            }
+        }
+    }
+}
+
+fn nested_variant(root: &Value, variant: &Value, depth: usize, text: &mut String) {
+    if variant["properties"].is_object() {
+        params(root, variant, depth, text);
+    } else if variant["$ref"].is_string() {
+        nested(root, variant, depth, text);
     }
 }
 

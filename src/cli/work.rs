@@ -1,11 +1,18 @@
 //! `run`, `plan`, `why` and `table`.
 
-use std::{collections::BTreeSet, fmt::Write as _, path::Path, time::Instant};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Write as _,
+    path::Path,
+    time::Instant,
+};
 
+use contract::Estimate;
 use serde_json::json;
 
 use super::{CliError, cancellation, exit, print};
 use crate::{
+    estimate::{self, estimates},
     graph::Graph,
     history::History,
     kinds::{Kinds, TableFormat},
@@ -13,6 +20,7 @@ use crate::{
     plan::{Decision, Outputs, Plan, Reason},
     reporter::{Reporter, say, seconds},
     run::{Listener, RunOptions, run as execute},
+    secrets,
     store::Store,
 };
 
@@ -69,12 +77,17 @@ pub(super) fn run(
     {
         check_backend(kinds, graph)?;
     }
+    let (secrets, missing) = secrets::read(graph, &plan, |variable| std::env::var(variable).ok());
+    if !missing.is_empty() {
+        return Err(CliError::Secrets(missing));
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let options = RunOptions {
         threads: settings.jobs.unwrap_or(cores).max(1),
         memory: total_memory(),
         devices: 1,
         fail_fast: settings.fail_fast,
+        secrets,
     };
     let cancelled = cancellation();
     let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), wanted.len());
@@ -82,6 +95,11 @@ pub(super) fn run(
     let mut reporter = Reporter::new(wanted.len(), settings.quiet);
     if !settings.quiet {
         say(&format!("run {id}: {certain} cells to run, {maybe} more depend on them, {reused} up to date"));
+        for (cell, estimate) in estimates(graph, &plan, store) {
+            if let Some(line) = estimate::line(&estimate) {
+                say(&format!("  costs  {}: {line}", graph.cells[cell].name));
+            }
+        }
     }
     let started = Instant::now();
     let listeners: &mut [&mut dyn Listener] = &mut [&mut log, &mut reporter];
@@ -147,7 +165,16 @@ pub(super) fn plan(
 ) -> Result<u8, CliError> {
     let history = History::open(store, &graph.recipe);
     let plan = Plan::make(graph, &wanted(graph, targets)?, store, &history)?;
-    print(&if as_json { plan_json(graph, &plan) } else { plan_text(graph, &plan, all) });
+    let estimates = estimates(graph, &plan, store);
+    print(&if as_json {
+        plan_json(graph, &plan, &estimates)
+    } else {
+        plan_text(graph, &plan, &estimates, all)
+    });
+    // A plan can be made without keys; running it cannot.
+    for missing in secrets::read(graph, &plan, |variable| std::env::var(variable).ok()).1 {
+        say(&format!("warning: {missing}\nhelp: {}", missing.help()));
+    }
     let (certain, maybe, _) = plan.counts();
     Ok(if certain + maybe == 0 { exit::DONE } else { exit::WORK_TO_DO })
 }
@@ -156,7 +183,7 @@ fn names(graph: &Graph, cells: &[usize]) -> Vec<String> {
     cells.iter().map(|cell| graph.cells[*cell].name.to_string()).collect()
 }
 
-fn plan_json(graph: &Graph, plan: &Plan) -> String {
+fn plan_json(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>) -> String {
     let mut lines = String::from("{\"cells\": [\n");
     for (index, (cell, decision)) in plan.decisions.iter().enumerate() {
         let mut value = match decision {
@@ -169,6 +196,9 @@ fn plan_json(graph: &Graph, plan: &Plan) -> String {
             }
         };
         value["cell"] = graph.cells[*cell].name.0.as_str().into();
+        if let Some(calls) = estimates.get(cell).and_then(|estimate| estimate.calls.as_ref()) {
+            value["estimate"] = json!(calls);
+        }
         let comma = if index + 1 < plan.decisions.len() { "," } else { "" };
         writeln!(lines, "  {value}{comma}").ok();
     }
@@ -177,7 +207,7 @@ fn plan_json(graph: &Graph, plan: &Plan) -> String {
     format!("{lines}], \"recipe\": {}, \"counts\": {counts}}}\n", json!(graph.recipe))
 }
 
-fn plan_text(graph: &Graph, plan: &Plan, all: bool) -> String {
+fn plan_text(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>, all: bool) -> String {
     let mut text = String::new();
     // Without `--all`, what merely waits is told once a stage.
     let mut waiting: Vec<(usize, usize, BTreeSet<usize>)> = Vec::new();
@@ -212,6 +242,11 @@ fn plan_text(graph: &Graph, plan: &Plan, all: bool) -> String {
         let stages: Vec<&str> = stages.iter().map(|stage| graph.stages[*stage].name.as_str()).collect();
         let cells = if count == 1 { "1 cell waits".to_owned() } else { format!("{count} cells wait") };
         writeln!(text, "maybe  {}: {cells} for {}", graph.stages[stage].name, stages.join(", ")).ok();
+    }
+    for (cell, estimate) in estimates {
+        if let Some(line) = estimate::line(estimate) {
+            writeln!(text, "costs  {}: {line}", graph.cells[*cell].name).ok();
+        }
     }
     let (run, undecided, reuse) = plan.counts();
     writeln!(text, "{run} to run, {undecided} depend on them, {reuse} up to date").ok();

@@ -2,8 +2,8 @@
 //!
 //! Serde stops at the first mistake and knows no places. [`check`] walks the tree beside the schema instead
 //! and reports every mistake where it is. It covers what schemars derives from params structs: objects,
-//! lists, tuples, maps, optional values, numbers with bounds, and externally tagged enums. What a schema
-//! cannot say is left to the kind.
+//! lists, tuples, maps, optional values, numbers with bounds, texts with a pattern, and externally tagged enums.
+//! What a schema cannot say is left to the kind.
 //!
 //! Short forms become what serde expects: an enum variant with fields can be written as its name alone,
 //! when all of them have defaults, and a whole number can be written `1e3`.
@@ -12,6 +12,7 @@ mod variants;
 
 use std::path::PathBuf;
 
+use regex::Regex;
 use serde_json::{Map, Value};
 
 use super::{Diagnostic, Node, NodeValue, SourceMap, Span, suggest};
@@ -235,6 +236,14 @@ impl<'a> Check<'a> {
     }
 
     fn text(&mut self, node: &Node, text: &str, schema: &Value) -> Option<Value> {
+        if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
+            let regex = Regex::new(pattern).expect("the pattern of a params type is a constant");
+            if !regex.is_match(text) {
+                let mistake = self.expected(node, &format!("a text that matches `{pattern}`"));
+                self.out.push(mistake);
+                return None;
+            }
+        }
         if schema.get("format").and_then(Value::as_str) == Some("path") {
             if text.is_empty() {
                 let mistake = Diagnostic::at(node.span, format!("{}: the path is empty", self.subject()));

@@ -59,6 +59,15 @@ fn backends_are_opened_only_in_device_rs() {
 }
 
 #[test]
+fn kinds_read_no_environment() {
+    for (path, text) in sources("stages") {
+        let code = text.split("#[cfg(test)]").next().unwrap();
+        let tests = path.ends_with("tests.rs") || path.ends_with("data.rs");
+        assert!(tests || !code.contains("env::var"), "{} reads the environment", path.display());
+    }
+}
+
+#[test]
 fn only_the_cli_and_the_reporter_print() {
     // The lints `print_stdout` and `print_stderr` forbid the macros; this finds the handles.
     let all = sources("src").into_iter().chain(sources("stages"));

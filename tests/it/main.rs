@@ -13,6 +13,12 @@ mod commands;
 
 mod invariants;
 
+mod endpoint;
+
+mod secrets;
+
+mod judged;
+
 #[cfg(feature = "burn")]
 mod malformed;
 

@@ -10,7 +10,7 @@
 mod file;
 
 use contract::{
-    ArtifactType, Context, Digest, FilePath, Port, Stage, StageError, jsonl,
+    ArtifactType, Context, Digest, Estimate, FilePath, Outlook, Port, Stage, StageError, jsonl,
     records::{Question, files},
 };
 use schemars::JsonSchema;
@@ -115,6 +115,15 @@ impl Stage for Dataset {
             Split::Test => true,
             Split::Train | Split::Pretrain => false,
         }
+    }
+
+    fn estimate(params: &DatasetParams, _outlook: &Outlook) -> Estimate {
+        let in_file = |path: &FilePath| file::read(path.as_ref(), params.task).ok().map(|all| all.len());
+        let records = match (&params.path, params.count) {
+            (Some(path), count) => in_file(path).map(|found| found.min(count.unwrap_or(found))),
+            (None, count) => count,
+        };
+        Estimate { records: records.map(|records| records as u64), calls: None }
     }
 
     fn run(params: DatasetParams, context: &Context) -> Result<(), StageError> {

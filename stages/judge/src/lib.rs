@@ -5,17 +5,22 @@
 //! the easy ones, and those over the limit. Which questions go is decided by hashes of their ids, so growing a
 //! limit keeps what was there.
 //!
+//! What is right is decided by comparing answers (`tasks`); with `llm`, a model is asked for a second opinion on whole
+//! completions that the comparison does not accept, and can only accept more.
+//!
 //! Every kept text ends with a line break and the answer suffix of `tasks`, byte for byte the same for all
 //! rationales of a question. It does not change anything before that, and never trusts a verdict it reads.
 
 mod duplicate;
 mod funnel;
+mod llm;
 mod suffix;
 
 use std::collections::HashSet;
 
+use chat::Endpoint;
 use contract::{
-    ArtifactType, Context, Digest, Port, PortFlow, Stage, StageError, jsonl,
+    ArtifactType, Context, Digest, Estimate, Outlook, Port, PortFlow, Stage, StageError, jsonl,
     records::{Question, QuestionRationales, Rationale, files},
 };
 use schemars::JsonSchema;
@@ -23,6 +28,7 @@ use serde::{Deserialize, Serialize};
 use tasks::Verdict;
 
 pub use funnel::{Funnel, PerspectiveFunnel, QuestionFunnel};
+pub use llm::SecondOpinions;
 
 /// The kind `judge`.
 pub struct Judge;
@@ -33,6 +39,8 @@ pub mod judgement_files {
     pub const JUDGEMENTS: &str = "judgements.jsonl";
     /// A [`super::Funnel`].
     pub const FUNNEL: &str = "funnel.json";
+    /// The funnel as tables for people.
+    pub const ACCEPTANCE: &str = "acceptance.md";
 }
 
 /// What a judge stage is told.
@@ -56,6 +64,10 @@ pub struct JudgeParams {
     /// Longest rationale, in characters. Default: any length.
     #[serde(default)]
     pub max_chars: Option<usize>,
+    /// A model behind a chat endpoint that is asked about whole completions whose answer the comparison does not
+    /// accept. Default: none is asked.
+    #[serde(default)]
+    pub llm: Option<Box<Endpoint>>,
 }
 
 /// Which questions are worth keeping.
@@ -124,12 +136,15 @@ pub struct Judgement {
     pub attempt: u32,
     /// What became of it.
     pub outcome: Outcome,
-    /// Whether the answer found equals the gold answer; for truncated texts as well.
+    /// Whether the answer found equals the gold answer, or a model says so; for truncated texts as well.
     pub correct: bool,
     /// The answer found.
     pub extracted: Option<String>,
     /// The extraction rule that found it.
     pub rule: String,
+    /// What a model said of it, where one was asked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub opinion: Option<bool>,
     /// The perspective whose rationale it nearly equals.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub duplicate_of: Option<String>,
@@ -176,7 +191,43 @@ impl Stage for Judge {
                 problems.push((field.to_owned(), "must be at least 1".to_owned()));
             }
         }
+        problems.extend(params.llm.iter().flat_map(|endpoint| endpoint.check("/llm")));
         problems
+    }
+
+    fn settle(mut params: JudgeParams) -> JudgeParams {
+        if let Some(endpoint) = &mut params.llm {
+            endpoint.settle(0.0, 256);
+        }
+        params
+    }
+
+    fn immaterial() -> &'static [&'static str] {
+        &[
+            "/llm/base_url",
+            "/llm/api_key_env",
+            "/llm/concurrency",
+            "/llm/limits",
+            "/llm/timeout",
+            "/llm/retry",
+            "/llm/budget",
+        ]
+    }
+
+    fn secrets(params: &JudgeParams) -> Vec<String> {
+        params.llm.iter().flat_map(|endpoint| endpoint.secrets()).collect()
+    }
+
+    fn estimate(params: &JudgeParams, outlook: &Outlook) -> Estimate {
+        let inputs = outlook.inputs("completions");
+        let read = |path: &std::path::PathBuf| jsonl::read(&path.join(files::COMPLETIONS)).ok();
+        let all: Option<Vec<Vec<QuestionRationales>>> =
+            inputs.iter().map(|input| input.path.as_ref().and_then(read)).collect();
+        let calls = params.llm.as_ref().zip(all).map(|(endpoint, all)| {
+            let completions: Vec<QuestionRationales> = all.into_iter().flatten().collect();
+            llm::estimate(endpoint, &completions, outlook)
+        });
+        Estimate { records: None, calls }
     }
 
     fn run(params: JudgeParams, context: &Context) -> Result<(), StageError> {
@@ -195,16 +246,31 @@ impl Stage for Judge {
             context.note(format!("{} questions came twice; the first counts", all - completions.len()));
         }
         let total = completions.len();
-        let mut judged = Vec::with_capacity(total);
-        for (done, completion) in completions.into_iter().enumerate() {
+        let mut checked = Vec::with_capacity(total);
+        for (done, completion) in completions.iter_mut().enumerate() {
             context.check_cancelled()?;
             context.progress(done, total, "questions");
-            judged.push(Judged::new(completion, &perspectives, &params));
+            let QuestionRationales { question, rationales } = completion;
+            rationales.sort_by_key(|rationale| {
+                let place = perspectives.iter().position(|name| *name == rationale.perspective);
+                (place.unwrap_or(perspectives.len()), rationale.attempt)
+            });
+            let check = |rationale: &Rationale| Checked::new(question, &rationale.text);
+            checked.push(rationales.iter().map(check).collect::<Vec<_>>());
         }
         context.progress(total, total, "questions");
+        let opinions = match &params.llm {
+            Some(endpoint) => Some(llm::ask(endpoint, &completions, &mut checked, context)?),
+            None => None,
+        };
+        let mut judged: Vec<Judged> = completions
+            .into_iter()
+            .zip(checked)
+            .map(|(completion, checked)| Judged::new(completion, checked, &perspectives, &params))
+            .collect();
         choose_questions(&mut judged, &params);
 
-        let funnel = Funnel::of(&judged, &perspectives);
+        let funnel = Funnel { opinions, ..Funnel::of(&judged, &perspectives) };
         for note in funnel.notes() {
             context.note(note);
         }
@@ -215,6 +281,8 @@ impl Stage for Judge {
         let every = judged.iter().flat_map(|judged| &judged.judgements);
         jsonl::write(&judgements.join(judgement_files::JUDGEMENTS), every)?;
         jsonl::write_json(&judgements.join(judgement_files::FUNNEL), &funnel)?;
+        let acceptance = judgements.join(judgement_files::ACCEPTANCE);
+        std::fs::write(&acceptance, funnel.markdown()).map_err(StageError::io(&acceptance))?;
         let kept: Vec<QuestionRationales> = judged.into_iter().filter_map(Judged::into_kept).collect();
         let rationales = context.output("rationales");
         jsonl::write(&rationales.join(files::RATIONALES), &kept)?;
@@ -230,6 +298,23 @@ struct NothingKept {
     why: String,
 }
 
+/// What is known of a completion's answer.
+struct Checked {
+    verdict: Verdict,
+    /// What a model said, where one was asked.
+    opinion: Option<bool>,
+}
+
+impl Checked {
+    fn new(question: &Question, text: &str) -> Self {
+        Self { verdict: tasks::score(question, text), opinion: None }
+    }
+
+    fn right(&self) -> bool {
+        self.verdict.correct || self.opinion == Some(true)
+    }
+}
+
 /// A question with its judgements and what it would keep.
 struct Judged {
     question: Question,
@@ -241,21 +326,20 @@ struct Judged {
 }
 
 impl Judged {
-    /// Judges the completions of one question, perspective by perspective in the artifact's order.
-    fn new(completion: QuestionRationales, perspectives: &[String], params: &JudgeParams) -> Self {
-        let QuestionRationales { question, mut rationales } = completion;
-        let rank = |rationale: &Rationale| {
-            let place = perspectives.iter().position(|name| *name == rationale.perspective);
-            (place.unwrap_or(perspectives.len()), rationale.attempt)
-        };
-        rationales.sort_by_key(rank);
+    /// Judges the completions of one question, which stand perspective by perspective in the artifact's order.
+    fn new(
+        completion: QuestionRationales,
+        checked: Vec<Checked>,
+        perspectives: &[String],
+        params: &JudgeParams,
+    ) -> Self {
+        let QuestionRationales { question, rationales } = completion;
         let mut judgements = Vec::with_capacity(rationales.len());
         let mut kept: Vec<(Rationale, HashSet<String>)> = Vec::new();
-        for rationale in rationales {
-            let verdict = tasks::score(&question, &rationale.text);
+        for (rationale, checked) in rationales.into_iter().zip(checked) {
             let body = suffix::without_answer(&question, &rationale.text);
             let mut duplicate_of = None;
-            let outcome = match early(&rationale, &verdict, body, params) {
+            let outcome = match early(&rationale, &checked, body, params) {
                 Some(outcome) => outcome,
                 None if kept.last().is_some_and(|(last, _)| last.perspective == rationale.perspective) => {
                     Outcome::Surplus
@@ -279,9 +363,10 @@ impl Judged {
                 perspective: rationale.perspective,
                 attempt: rationale.attempt,
                 outcome,
-                correct: verdict.correct,
-                extracted: verdict.extracted,
-                rule: verdict.rule.to_owned(),
+                correct: checked.right(),
+                extracted: checked.verdict.extracted,
+                rule: checked.verdict.rule.to_owned(),
+                opinion: checked.opinion,
                 duplicate_of,
             });
         }
@@ -317,13 +402,12 @@ impl Judgement {
 }
 
 /// Why a completion is dropped whatever the others are.
-fn early(rationale: &Rationale, verdict: &Verdict, body: &str, params: &JudgeParams) -> Option<Outcome> {
+fn early(rationale: &Rationale, checked: &Checked, body: &str, params: &JudgeParams) -> Option<Outcome> {
     if rationale.truncated {
         Some(Outcome::Truncated)
-    } else if verdict.extracted.is_none() {
-        Some(Outcome::Unparsed)
-    } else if !verdict.correct {
-        Some(Outcome::Wrong)
+    } else if !checked.right() {
+        let found = checked.verdict.extracted.is_some();
+        Some(if found { Outcome::Wrong } else { Outcome::Unparsed })
     } else if body.is_empty() {
         Some(Outcome::Bare)
     } else if params.max_chars.is_some_and(|limit| body.chars().count() > limit) {

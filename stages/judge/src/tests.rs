@@ -238,3 +238,114 @@ fn params_are_checked_before_anything_runs() {
     let fields: Vec<&str> = problems.iter().map(|(field, _)| field.as_str()).collect();
     assert_eq!(fields, ["/dedup", "/easy", "/keep/min_correct", "/max_questions", "/max_chars"]);
 }
+
+#[test]
+fn the_funnel_is_a_table_in_the_artifact() {
+    let names = ["planning", "analogy"];
+    let mut completions = easy(3, &names);
+    completions.push(question(
+        "b",
+        "7",
+        json!([
+            rationale("planning", 0, "\\boxed{1}"),
+            rationale("planning", 1, "Two and five. The answer is \\boxed{7}"),
+        ]),
+    ));
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &names, &completions);
+    let bench = Bench::new(folder.path()).input("completions", folder.path(), &[]);
+    bench.run(&Judge, &json!({"keep": {"min_correct": 2}, "max_questions": 2})).unwrap();
+    let text = std::fs::read_to_string(bench.output("judgements").join(judgement_files::ACCEPTANCE)).unwrap();
+    assert_eq!(
+        text,
+        "2 of 4 questions are kept, with 4 rationales (too few right 1, over the limit 1).\n\
+         \n\
+         Questions that got so far:\n\
+         \n\
+         | perspective | asked | answered | right | deduplicated | sufficient | down-sampled | kept | right at first |\n\
+         | ----------- | ----: | -------: | ----: | -----------: | ---------: | -----------: | ---: | -------------: |\n\
+         | planning    |     4 |        4 |     4 |            4 |          3 |            3 |    2 |              3 |\n\
+         | analogy     |     4 |        3 |     3 |            3 |          3 |            3 |    2 |              3 |\n\
+         | all         |     8 |        7 |     7 |            7 |          6 |            6 |    4 |              6 |\n\
+         \n\
+         Completions by what became of them:\n\
+         \n\
+         | perspective | completions | kept | wrong | too few right | over the limit |\n\
+         | ----------- | ----------: | ---: | ----: | ------------: | -------------: |\n\
+         | planning    |           5 |    2 |     1 |             1 |              1 |\n\
+         | analogy     |           3 |    2 |     0 |             0 |              1 |\n\
+         | all         |           8 |    4 |     1 |             1 |              2 |\n"
+    );
+}
+
+#[test]
+fn a_model_is_asked_about_whole_completions_that_are_not_accepted() {
+    use chat::bench::{Asked, Reply, Server};
+    use contract::Kind;
+
+    let mut cut = rationale("socratic", 0, "What then? The answer is \\boxed{8}");
+    cut["truncated"] = true.into();
+    let completions = [question(
+        "a",
+        "7",
+        json!([
+            rationale("planning", 0, "Three, then four more. The answer is \\boxed{7}"),
+            rationale(
+                "analogy",
+                0,
+                "Like a week: it has that many days. The answer is \\boxed{a week's days}"
+            ),
+            rationale("intuitive", 0, "Picture it. The answer is \\boxed{8}"),
+            rationale("contrastive", 0, "One or the other. The answer is \\boxed{9}"),
+            cut,
+        ]),
+    )];
+    let names = ["planning", "analogy", "intuitive", "contrastive", "socratic"];
+    let folder = tempfile::tempdir().unwrap();
+    write(folder.path(), &names, &completions);
+    let server = Server::start(|asked: &Asked| {
+        assert!(asked.prompt.contains("Reference answer: 7\n"), "{}", asked.prompt);
+        assert_eq!(asked.body["temperature"], 0.0);
+        Reply::Good(
+            match (asked.prompt.contains("a week"), asked.prompt.contains("{8}")) {
+                (true, _) => "Yes.",
+                (false, true) => "no",
+                (false, false) => "maybe",
+            }
+            .to_owned(),
+        )
+    })
+    .unwrap();
+    let params = json!({"llm": {"base_url": server.base_url(), "model": "m", "api_key_env": "JUDGE_KEY"}});
+    let resolved = Judge.resolve(&params).unwrap();
+    assert_eq!(Kind::secrets(&Judge, &resolved), ["JUDGE_KEY"]);
+    for pointer in Kind::immaterial(&Judge) {
+        assert!(resolved.pointer(pointer).is_some(), "{pointer} is no param");
+    }
+    let bench = Bench::new(folder.path())
+        .input("completions", folder.path(), &[])
+        .secret(contract::Secret::new("JUDGE_KEY", "sk-0123456789").unwrap());
+    bench.run(&Judge, &params).unwrap();
+    let judgements: Vec<Judgement> =
+        jsonl::read(&bench.output("judgements").join(judgement_files::JUDGEMENTS)).unwrap();
+    let shape: Vec<(Outcome, Option<bool>)> = judgements.iter().map(|j| (j.outcome, j.opinion)).collect();
+    assert_eq!(
+        shape,
+        [
+            (Outcome::Kept, None),
+            (Outcome::Kept, Some(true)),
+            (Outcome::Wrong, Some(false)),
+            (Outcome::Wrong, None),
+            (Outcome::Truncated, None),
+        ]
+    );
+    let kept: Vec<QuestionRationales> =
+        jsonl::read(&bench.output("rationales").join(files::RATIONALES)).unwrap();
+    assert!(kept[0].rationales[1].text.ends_with("\nThe answer is \\boxed{7}"));
+    let funnel: Funnel = jsonl::read_json(&bench.output("judgements").join(judgement_files::FUNNEL)).unwrap();
+    let opinions = funnel.opinions.unwrap();
+    assert_eq!((opinions.asked, opinions.accepted, opinions.unreadable), (3, 1, 1));
+    // What was said is in the journal: nobody is asked twice.
+    bench.run(&Judge, &params).unwrap();
+    assert_eq!(server.asked(), 3);
+}

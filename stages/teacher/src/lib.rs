@@ -1,23 +1,40 @@
 //! Kind `teacher`: rationales for questions, each written from a perspective.
 //!
-//! Two providers: `symbolic` solves the built-in questions and writes the solution up, with slips at a known
-//! rate, so that a whole recipe runs offline; `recorded` joins a file of rationales by question id.
+//! Three providers: `openai` asks a model behind a chat endpoint, with one prompt template a perspective; `symbolic`
+//! solves the built-in questions and writes the solution up, with slips at a known rate, so that a whole recipe runs
+//! offline; `recorded` joins a file of rationales by question id.
 //!
 //! It does not decide which rationales are right; that is the judge's work, and a file's own verdicts are not
-//! read. Completions of a question stand in the order of `perspectives.json`, then by attempt.
+//! read. It only looks at answers to ask again where one is wrong and attempts are left. Completions of a question
+//! stand in the order of `perspectives.json`, then by attempt.
 
+mod openai;
+mod perspective;
 mod recorded;
 mod symbolic;
+mod usage;
 
 use std::collections::BTreeMap;
 
+use chat::Endpoint;
 use contract::{
-    ArtifactType, Context, FilePath, Port, PortFlow, Stage, StageError, jsonl,
+    ArtifactType, Context, Digest, Estimate, FilePath, Outlook, Port, PortFlow, Stage, StageError, jsonl,
     records::{Question, QuestionRationales, Rationale, files},
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tasks::PERSPECTIVES;
+
+pub use perspective::Perspectives;
+pub use usage::{PerspectiveUsage, Taken, UsageReport};
+
+use perspective::{Template, is_file};
+
+/// The file name inside a `usage` artifact: a [`UsageReport`].
+pub const USAGE: &str = "usage.json";
+
+/// Attempts have seeds of their own, this many for each seed of the recipe.
+pub(crate) const MOST_ATTEMPTS: u32 = 1000;
 
 /// The kind `teacher`.
 pub struct Teacher;
@@ -28,18 +45,46 @@ pub struct Teacher;
 pub struct TeacherParams {
     /// Who writes the rationales.
     pub provider: Provider,
-    /// The perspectives to write from, in order. Default: the eight of MIND; for `recorded`, all in the file.
+    /// The perspectives to write from: `paper` for the eight of MIND, or a list of names and, for `openai`, of template
+    /// files (`.md`, see `recipes/perspectives`). Default: `paper`; for `recorded`, all in the file.
     #[serde(default)]
-    pub perspectives: Option<Vec<String>>,
-    /// At most so many attempts a perspective. Default: 1; for `recorded`, all in the file.
+    pub perspectives: Option<Perspectives>,
+    /// At most so many attempts a perspective; another one is made where the answer is wrong or cut off. Default: 1;
+    /// for `recorded`, all in the file.
     #[serde(default)]
     pub attempts: Option<u32>,
+    /// The digests of built-in templates in use: never written in a recipe, filled in for the fingerprint.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub templates: Option<BTreeMap<String, Digest>>,
 }
+
+impl TeacherParams {
+    fn entries(&self) -> Vec<String> {
+        self.perspectives.as_ref().unwrap_or(&Perspectives::Paper).list()
+    }
+
+    fn loaded(&self) -> Result<Vec<Template>, StageError> {
+        let load = |entry: String| match Template::find(&entry) {
+            Some(Ok(template)) => Ok(template),
+            Some(Err(error)) => Err(StageError::failed(error)),
+            None => Err(StageError::failed(UnknownTemplate(entry))),
+        };
+        self.entries().into_iter().map(load).collect()
+    }
+}
+
+/// `check` lets no such name through.
+#[derive(Debug, thiserror::Error)]
+#[error("no template is named `{0}`")]
+struct UnknownTemplate(String);
 
 /// Who writes the rationales.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub enum Provider {
+    /// A model behind a chat endpoint that speaks OpenAI's protocol.
+    Openai(Box<Endpoint>),
     /// The built-in tasks' own solver.
     Symbolic(Symbolic),
     /// A file of rationales.
@@ -77,7 +122,7 @@ impl Stage for Teacher {
     type Params = TeacherParams;
 
     const NAME: &'static str = "teacher";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "rationales for questions, one or more from every perspective";
     const SEEDED: bool = true;
     const COMPUTES: bool = false;
@@ -87,8 +132,10 @@ impl Stage for Teacher {
         PortFlow::Carries,
         "the questions to write rationales for",
     )];
-    const OUTPUTS: &'static [Port] =
-        &[Port::output("completions", ArtifactType::Completions, "every rationale as the teacher wrote it")];
+    const OUTPUTS: &'static [Port] = &[
+        Port::output("completions", ArtifactType::Completions, "every rationale as the teacher wrote it"),
+        Port::output("usage", ArtifactType::Other("usage"), "completions, tokens and cost, by perspective"),
+    ];
 
     fn check(params: &TeacherParams) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -96,7 +143,7 @@ impl Stage for Teacher {
         if params.attempts == Some(0) {
             problem("/attempts".into(), "must be at least 1".into());
         }
-        let names = params.perspectives.as_deref().unwrap_or_default();
+        let names = params.perspectives.as_ref().map(Perspectives::list).unwrap_or_default();
         if params.perspectives.is_some() && names.is_empty() {
             problem("/perspectives".into(), "must name at least one perspective".into());
         }
@@ -129,18 +176,80 @@ impl Stage for Teacher {
                 }
             }
             Provider::Recorded(_) => {}
+            Provider::Openai(endpoint) => {
+                problems.extend(endpoint.check("/provider/openai"));
+                problems.extend(check_templates(&params.entries()));
+                if params.attempts.is_some_and(|attempts| attempts > MOST_ATTEMPTS) {
+                    problems.push(("/attempts".into(), format!("must be at most {MOST_ATTEMPTS}")));
+                }
+                return problems;
+            }
+        }
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| is_file(name)) {
+            let text = format!("`{name}` is a template, and only the provider `openai` uses templates");
+            problems.push((format!("/perspectives/{index}"), text));
         }
         problems
     }
 
+    fn settle(mut params: TeacherParams) -> TeacherParams {
+        if let Provider::Openai(endpoint) = &mut params.provider {
+            endpoint.settle(0.7, 1024);
+            params.templates = Some(perspective::digests(&params.entries()));
+        }
+        params
+    }
+
+    fn immaterial() -> &'static [&'static str] {
+        &[
+            "/provider/openai/base_url",
+            "/provider/openai/api_key_env",
+            "/provider/openai/concurrency",
+            "/provider/openai/limits",
+            "/provider/openai/timeout",
+            "/provider/openai/retry",
+            "/provider/openai/budget",
+        ]
+    }
+
+    fn secrets(params: &TeacherParams) -> Vec<String> {
+        match &params.provider {
+            Provider::Openai(endpoint) => endpoint.secrets(),
+            Provider::Symbolic(_) | Provider::Recorded(_) => Vec::new(),
+        }
+    }
+
+    fn estimate(params: &TeacherParams, outlook: &Outlook) -> Estimate {
+        let input = outlook.inputs("questions").first();
+        let path = input.and_then(|input| input.path.as_ref());
+        let questions: Option<Vec<Question>> =
+            path.and_then(|path| jsonl::read(&path.join(files::QUESTIONS)).ok());
+        let known = questions.as_ref().map(|questions| questions.len() as u64);
+        let records = known.or_else(|| input.and_then(|input| input.records));
+        let calls = match &params.provider {
+            Provider::Symbolic(_) | Provider::Recorded(_) => None,
+            Provider::Openai(endpoint) => records.zip(params.loaded().ok()).map(|(records, templates)| {
+                let attempts = params.attempts.unwrap_or(1);
+                openai::estimate(endpoint, &templates, attempts, questions.as_deref(), records, outlook)
+            }),
+        };
+        Estimate { records, calls }
+    }
+
     fn run(params: TeacherParams, context: &Context) -> Result<(), StageError> {
         let questions: Vec<Question> = jsonl::read(&context.input("questions").file(files::QUESTIONS))?;
+        let mut usage = UsageReport::default();
         let (perspectives, rationales) = match &params.provider {
+            Provider::Openai(endpoint) => {
+                let templates = params.loaded()?;
+                let attempts = params.attempts.unwrap_or(1);
+                let (rationales, report) =
+                    openai::write(endpoint, &templates, attempts, &questions, context)?;
+                usage = report;
+                (templates.into_iter().map(|template| template.name).collect(), rationales)
+            }
             Provider::Symbolic(symbolic) => {
-                let perspectives = params
-                    .perspectives
-                    .clone()
-                    .unwrap_or_else(|| PERSPECTIVES.iter().map(|name| (*name).to_owned()).collect());
+                let perspectives = params.entries();
                 let attempts = params.attempts.unwrap_or(1);
                 let rationales = symbolic::write(symbolic, &perspectives, attempts, &questions, context)?;
                 (perspectives, rationales)
@@ -149,7 +258,7 @@ impl Stage for Teacher {
                 let attempts = params.attempts.unwrap_or(u32::MAX);
                 recorded::join(
                     recorded.path.as_ref(),
-                    params.perspectives.as_deref(),
+                    params.perspectives.as_ref().map(Perspectives::list).as_deref(),
                     attempts,
                     &questions,
                     context,
@@ -163,8 +272,37 @@ impl Stage for Teacher {
             .collect();
         let output = context.output("completions");
         jsonl::write(&output.join(files::COMPLETIONS), &completions)?;
-        jsonl::write_json(&output.join(files::PERSPECTIVES), &perspectives)
+        jsonl::write_json(&output.join(files::PERSPECTIVES), &perspectives)?;
+        jsonl::write_json(&context.output("usage").join(USAGE), &usage)
     }
+}
+
+/// What is wrong with the templates of a list; files that are not there are the engine's to name.
+fn check_templates(entries: &[String]) -> Vec<(String, String)> {
+    let mut problems = Vec::new();
+    let mut seen: Vec<String> = Vec::new();
+    for (index, entry) in entries.iter().enumerate() {
+        let field = format!("/perspectives/{index}");
+        match Template::find(entry) {
+            None => {
+                let known = PERSPECTIVES.join("`, `");
+                let text = format!(
+                    "no perspective is named `{entry}`; there are `{known}`, and your own `.md` files"
+                );
+                problems.push((field, text));
+            }
+            Some(Ok(template)) if seen.contains(&template.name) => {
+                // The same entry twice is said already.
+                if is_file(entry) {
+                    problems.push((field, format!("another perspective is named `{}`", template.name)));
+                }
+            }
+            Some(Ok(template)) => seen.push(template.name),
+            Some(Err(_)) if !std::path::Path::new(entry).exists() => {}
+            Some(Err(error)) => problems.push((field, format!("`{entry}`: {error}"))),
+        }
+    }
+    problems
 }
 
 /// The rationales of each question, in the order of the questions.
@@ -206,7 +344,53 @@ mod tests {
         assert!(problems[2].1.starts_with("no perspective is named `planing`; there are `formal-symbolic`"));
         let own = json!({"provider": {"recorded": {"path": "a.jsonl"}}, "perspectives": ["gpt-4"]});
         assert!(Teacher.resolve(&own).is_ok());
+        let template = json!({"provider": {"recorded": {"path": "a.jsonl"}}, "perspectives": ["own.md"]});
+        assert!(Teacher.resolve(&template).unwrap_err()[0].1.contains("only the provider `openai`"));
         let both = json!({"provider": {"recorded": {"path": "a.jsonl"}, "symbolic": {}}});
         assert!(Teacher.resolve(&both).is_err());
+    }
+
+    #[test]
+    fn an_endpoint_is_checked_with_its_templates_and_settled() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own.md");
+        std::fs::write(&own, "---\nname: planning\ndescription: d\n---\n{{ question }}\n").unwrap();
+        let bad = folder.path().join("bad.md");
+        std::fs::write(&bad, "{{ question }}").unwrap();
+        let endpoint = |url: &str| json!({"openai": {"base_url": url, "model": "m", "api_key_env": "K"}});
+        let problems = Teacher
+            .resolve(&json!({
+                "provider": endpoint("example.org"),
+                "perspectives": ["planning", "planing", own, bad],
+                "attempts": 5000,
+            }))
+            .unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|(field, _)| field.as_str()).collect();
+        assert_eq!(
+            fields,
+            [
+                "/provider/openai/base_url",
+                "/perspectives/1",
+                "/perspectives/2",
+                "/perspectives/3",
+                "/attempts"
+            ]
+        );
+        assert_eq!(problems[2].1, "another perspective is named `planning`");
+
+        let params = json!({"provider": endpoint("http://x/v1"), "perspectives": ["planning", "socratic"]});
+        let settled = Teacher.resolve(&params).unwrap();
+        assert_eq!(settled["provider"]["openai"]["temperature"], 0.7);
+        assert_eq!(settled["provider"]["openai"]["max_tokens"], 1024);
+        assert_eq!(settled["templates"].as_object().unwrap().len(), 2);
+        assert_eq!(Kind::secrets(&Teacher, &settled), ["K"]);
+        let symbolic = Teacher.resolve(&json!({"provider": {"symbolic": {}}})).unwrap();
+        assert!(symbolic.get("templates").is_none());
+        // A recipe cannot write it.
+        assert!(Teacher.schema()["properties"].get("templates").is_none());
+        for pointer in Kind::immaterial(&Teacher) {
+            assert!(settled.pointer(pointer).is_some(), "{pointer} is no param");
+        }
+        assert_eq!(Kind::immaterial(&Teacher).len(), Endpoint::IMMATERIAL.len());
     }
 }

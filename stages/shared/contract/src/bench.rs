@@ -7,19 +7,20 @@ use std::{
     sync::{Mutex, atomic::AtomicBool},
 };
 
-use crate::{Backend, CellDirs, Context, Digest, Event, Input, Kind, Port, StageError};
+use crate::{Backend, CellDirs, Context, Digest, Event, Input, Kind, Port, Secret, StageError};
 
 /// One cell's worth of folders and inputs. Each [`Bench::run`] starts from empty outputs; scratch and journals stay.
 pub struct Bench {
     folder: PathBuf,
     inputs: BTreeMap<String, Vec<Input>>,
     seed: u64,
+    secrets: Vec<Secret>,
 }
 
 impl Bench {
     /// A bench in a folder of its own, without inputs, with seed 0.
     pub fn new(folder: &Path) -> Self {
-        Self { folder: folder.to_owned(), inputs: BTreeMap::new(), seed: 0 }
+        Self { folder: folder.to_owned(), inputs: BTreeMap::new(), seed: 0, secrets: Vec::new() }
     }
 
     /// Adds the artifact in `path` to an input port, with its axis labels.
@@ -36,6 +37,13 @@ impl Bench {
     #[must_use]
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
+        self
+    }
+
+    /// Adds a secret, as if its environment variable were set.
+    #[must_use]
+    pub fn secret(mut self, secret: Secret) -> Self {
+        self.secrets.push(secret);
         self
     }
 
@@ -71,7 +79,8 @@ impl Bench {
         };
         let cancelled = AtomicBool::new(false);
         let backend = Backend::default();
-        let context = Context::new(self.inputs.clone(), dirs, self.seed, backend, &cancelled, &observer);
+        let context = Context::new(self.inputs.clone(), dirs, self.seed, backend, &cancelled, &observer)
+            .with_secrets(&self.secrets);
         kind.run(&params, &context)?;
         Ok(notes.into_inner().expect("no thread panics while it notes"))
     }

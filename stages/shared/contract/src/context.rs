@@ -11,7 +11,7 @@ use rand::SeedableRng;
 use rand_chacha::ChaCha8Rng;
 use serde::{Deserialize, Serialize};
 
-use crate::{Digest, Journal, StageError};
+use crate::{Digest, Journal, Secret, StageError, journal};
 
 /// What burn computes on, as resolved by the engine; only the `lm` crate gives the name a meaning.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -104,12 +104,20 @@ pub struct CellDirs {
     pub journals: PathBuf,
 }
 
+/// A kind asks for a secret it did not declare.
+#[derive(Debug, thiserror::Error)]
+#[error("the secret `{variable}` was not declared")]
+struct Undeclared {
+    variable: String,
+}
+
 /// Everything a cell may use. There is no clock, environment or ambient randomness beside it.
 pub struct Context<'a> {
     inputs: BTreeMap<String, Vec<Input>>,
     dirs: CellDirs,
     seed: u64,
     backend: Backend,
+    secrets: BTreeMap<String, Secret>,
     cancelled: &'a AtomicBool,
     observer: &'a dyn Observer,
 }
@@ -124,7 +132,20 @@ impl<'a> Context<'a> {
         cancelled: &'a AtomicBool,
         observer: &'a dyn Observer,
     ) -> Self {
-        Self { inputs, dirs, seed, backend, cancelled, observer }
+        Self { inputs, dirs, seed, backend, secrets: BTreeMap::new(), cancelled, observer }
+    }
+
+    /// The same context with the secrets the kind declared.
+    #[must_use]
+    pub fn with_secrets(self, secrets: &[Secret]) -> Self {
+        let secrets = secrets.iter().map(|secret| (secret.variable().to_owned(), secret.clone())).collect();
+        Self { secrets, ..self }
+    }
+
+    /// A secret the kind declared in [`crate::Stage::secrets`], by the name of its environment variable.
+    pub fn secret(&self, variable: &str) -> Result<&Secret, StageError> {
+        let undeclared = || StageError::failed(Undeclared { variable: variable.to_owned() });
+        self.secrets.get(variable).ok_or_else(undeclared)
     }
 
     /// The artifact on a port that takes exactly one.
@@ -154,8 +175,7 @@ impl<'a> Context<'a> {
 
     /// The journal of finished items whose results depend on exactly `namespace` and their own key.
     pub fn journal(&self, kind: &str, namespace: &impl Serialize) -> Result<Journal, StageError> {
-        let name = format!("{}.jsonl", Digest::of_json(namespace));
-        Journal::open(&self.dirs.journals.join(kind).join(name))
+        Journal::open(&journal::place(&self.dirs.journals, kind, namespace))
     }
 
     /// The cell's seed.

@@ -9,11 +9,17 @@
 mod stage;
 pub use stage::{Arity, ArtifactType, CpuRange, FilePath, Kind, Port, PortFlow, Resources, Stage};
 
+mod secret;
+pub use secret::{Secret, SecretError};
+
+mod estimate;
+pub use estimate::{CallEstimate, Estimate, Foreseen, Outlook};
+
 mod context;
 pub use context::{Backend, CellDirs, Context, Event, Input, Observer};
 
 mod journal;
-pub use journal::Journal;
+pub use journal::{Claim, Journal, Written};
 
 pub mod records;
 

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Context, StageError};
+use crate::{Context, Estimate, Outlook, StageError};
 
 /// What an artifact holds; an output joins an input of the same type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -199,6 +199,11 @@ pub trait Stage: Sync + Send + 'static {
         Vec::new()
     }
 
+    /// Fills in defaults that depend on other params; what it returns is what the fingerprint holds and `run` gets.
+    fn settle(params: Self::Params) -> Self::Params {
+        params
+    }
+
     /// Whether a cell with these params reads this input port at all. An input that is not read is left
     /// out of the cell, so that a change there does not touch it.
     fn reads(_params: &Self::Params, _port: &str) -> bool {
@@ -213,6 +218,23 @@ pub trait Stage: Sync + Send + 'static {
     /// What a cell occupies while it runs.
     fn resources(_params: &Self::Params) -> Resources {
         if Self::COMPUTES { Resources::COMPUTE } else { Resources::LIGHT }
+    }
+
+    /// JSON pointers of params that cannot change a result: how fast, how patient, at what expense. They stay out
+    /// of the fingerprint.
+    fn immaterial() -> &'static [&'static str] {
+        &[]
+    }
+
+    /// The environment variables that hold secrets a cell with these params needs. The engine reads them, refuses
+    /// to run where one is not set, and hands them over in [`Context::secret`].
+    fn secrets(_params: &Self::Params) -> Vec<String> {
+        Vec::new()
+    }
+
+    /// What a cell would make and cost. Reads what the outlook offers, and nothing else.
+    fn estimate(_params: &Self::Params, _outlook: &Outlook) -> Estimate {
+        Estimate::default()
     }
 
     /// Computes the outputs. Every output port's folder exists and is empty on entry.
@@ -245,6 +267,12 @@ pub trait Kind: Sync + Send {
     fn held_out(&self, params: &serde_json::Value) -> bool;
     /// See [`Stage::resources`]; `params` are resolved.
     fn resources(&self, params: &serde_json::Value) -> Resources;
+    /// See [`Stage::immaterial`].
+    fn immaterial(&self) -> &'static [&'static str];
+    /// See [`Stage::secrets`]; `params` are resolved.
+    fn secrets(&self, params: &serde_json::Value) -> Vec<String>;
+    /// See [`Stage::estimate`]; `params` are resolved.
+    fn estimate(&self, params: &serde_json::Value, outlook: &Outlook) -> Estimate;
     /// See [`Stage::run`]; `params` are resolved.
     fn run(&self, params: &serde_json::Value, context: &Context) -> Result<(), StageError>;
 }
@@ -296,7 +324,7 @@ impl<S: Stage> Kind for S {
         if !problems.is_empty() {
             return Err(problems);
         }
-        Ok(serde_json::to_value(&params).expect("params are plain data and serialize"))
+        Ok(serde_json::to_value(S::settle(params)).expect("params are plain data and serialize"))
     }
 
     fn reads(&self, params: &serde_json::Value, port: &str) -> bool {
@@ -309,6 +337,18 @@ impl<S: Stage> Kind for S {
 
     fn resources(&self, params: &serde_json::Value) -> Resources {
         S::resources(&resolved::<S>(params))
+    }
+
+    fn immaterial(&self) -> &'static [&'static str] {
+        S::immaterial()
+    }
+
+    fn secrets(&self, params: &serde_json::Value) -> Vec<String> {
+        S::secrets(&resolved::<S>(params))
+    }
+
+    fn estimate(&self, params: &serde_json::Value, outlook: &Outlook) -> Estimate {
+        S::estimate(&resolved::<S>(params), outlook)
     }
 
     fn run(&self, params: &serde_json::Value, context: &Context) -> Result<(), StageError> {

@@ -1,0 +1,62 @@
+//! Secrets of the environment: looked up here and nowhere else, and only those that cells about to run declare.
+//!
+//! `run` refuses to start while one is not set; `plan` says so and goes on, because what a run would cost can be told
+//! without a key. Values leave this module only as [`Secret`]s.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use contract::{Secret, SecretError};
+
+use crate::{
+    graph::Graph,
+    plan::{Decision, Plan},
+};
+
+/// Secrets by environment variable.
+pub type Secrets = BTreeMap<String, Secret>;
+
+/// A secret that cells need and the environment does not offer.
+#[derive(Clone, Debug, thiserror::Error)]
+#[error("stage `{stage}` needs a secret: {problem}")]
+pub struct MissingSecret {
+    /// What is wrong with the variable.
+    problem: SecretError,
+    /// A stage that needs it.
+    stage: String,
+}
+
+impl MissingSecret {
+    /// The remedy.
+    pub fn help(&self) -> String {
+        let (SecretError::NotSet { variable } | SecretError::Malformed { variable }) = &self.problem;
+        format!("`export {variable}=...` before the command; a key never stands in a recipe")
+    }
+}
+
+/// Reads the secrets of every cell that is not reused; `lookup` is the environment.
+pub fn read(
+    graph: &Graph,
+    plan: &Plan,
+    lookup: impl Fn(&str) -> Option<String>,
+) -> (Secrets, Vec<MissingSecret>) {
+    let (mut secrets, mut missing, mut seen) = (Secrets::new(), Vec::new(), BTreeSet::new());
+    for (&cell, decision) in &plan.decisions {
+        let cell = &graph.cells[cell];
+        if matches!(decision, Decision::Reuse { .. }) {
+            continue;
+        }
+        for variable in cell.kind.secrets(&cell.params) {
+            if !seen.insert(variable.clone()) {
+                continue;
+            }
+            match Secret::new(&variable, &lookup(&variable).unwrap_or_default()) {
+                Ok(secret) => drop(secrets.insert(variable, secret)),
+                Err(problem) => {
+                    let stage = graph.stages[cell.stage].name.clone();
+                    missing.push(MissingSecret { problem, stage });
+                }
+            }
+        }
+    }
+    (secrets, missing)
+}
