@@ -1,6 +1,6 @@
 //! Small models and data for the tests of this crate.
 
-use std::path::PathBuf;
+use std::{env, path::PathBuf};
 
 use burn::tensor::Device;
 
@@ -21,6 +21,30 @@ pub(crate) fn tiny_llama() -> PathBuf {
 
 pub(crate) fn tiny_llama_model() -> LanguageModel {
     LanguageModel::load(&tiny_llama(), &device()).unwrap()
+}
+
+/// A folder of a real model, where `RETORT_TEST_MODELS` names a folder of them; says so where not.
+pub(crate) fn test_model(name: &str) -> Option<PathBuf> {
+    at_hand("RETORT_TEST_MODELS", name)
+}
+
+/// A file of reference data, where `RETORT_SHARED_DATA` names a folder of them; says so where not.
+pub(crate) fn shared_data(name: &str) -> Option<PathBuf> {
+    at_hand("RETORT_SHARED_DATA", name)
+}
+
+fn at_hand(variable: &str, name: &str) -> Option<PathBuf> {
+    let path = env::var_os(variable).map(|folder| PathBuf::from(folder).join(name));
+    let found = path.filter(|path| path.exists());
+    if found.is_none() {
+        say(&format!("skipped: `{name}` is not in a folder named by {variable}"));
+    }
+    found
+}
+
+#[expect(clippy::print_stderr, reason = "a test says what it found")]
+pub(crate) fn say(text: &str) {
+    eprintln!("{text}");
 }
 
 pub(crate) fn tokenizer() -> Tokenizer {

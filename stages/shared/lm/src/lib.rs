@@ -1,4 +1,4 @@
-//! All model code: the Llama student, its tokenizer, training steps, generation and devices.
+//! All model code: the Llama student, the BERT encoder, their tokenizers, training steps, generation and devices.
 //!
 //! The only crate that knows what a model is made of, and the only one that names a backend ([`device`]). Kinds load a
 //! [`LanguageModel`], put [`batch::Sequence`]s into a [`batch::Batch`], compute a loss from it, and give that to a
@@ -7,6 +7,10 @@
 pub mod device;
 
 pub mod llama;
+
+pub mod bert;
+
+pub mod encoder;
 
 pub mod tokenizer;
 
