@@ -7,7 +7,7 @@ mod task;
 pub use task::{PERSPECTIVES, Task, UnknownTask};
 
 mod prompt;
-pub use prompt::{answer_suffix, prompt};
+pub use prompt::{answer_suffix, asked, prompt};
 
 mod extract;
 

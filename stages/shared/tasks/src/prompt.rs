@@ -7,15 +7,21 @@ use contract::records::Question;
 
 use crate::Task;
 
+/// The question with its choices, one a line.
+pub fn asked(question: &Question) -> String {
+    let mut asked = question.question.trim().to_owned();
+    for (index, choice) in question.choices.iter().enumerate() {
+        asked.push_str(&format!("\n{}) {choice}", letter(index)));
+    }
+    asked
+}
+
 /// What the model is asked; a rationale follows directly.
 ///
 /// Built-in tasks keep to the question; the others ask for steps and for the box that scoring looks for first.
 pub fn prompt(question: &Question) -> String {
     let task = question.task.parse::<Task>().ok();
-    let mut asked = question.question.trim().to_owned();
-    for (index, choice) in question.choices.iter().enumerate() {
-        asked.push_str(&format!("\n{}) {choice}", letter(index)));
-    }
+    let asked = asked(question);
     if task.is_some_and(Task::is_builtin) {
         return format!("Q: {asked}\nA:\n");
     }
