@@ -14,6 +14,8 @@ pub mod encoder;
 
 pub mod tokenizer;
 
+pub mod chat;
+
 mod language_model;
 pub use language_model::{LanguageModel, LmError};
 
