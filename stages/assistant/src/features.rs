@@ -24,7 +24,7 @@ pub(crate) enum Reader {
     /// The base student: the mean of its last hidden states over all tokens of prompt and rationale.
     Student,
     /// An encoder: question and rationale as a pair.
-    Encoder(SentenceEncoder),
+    Encoder(Box<SentenceEncoder>),
 }
 
 /// The features of every path, from scratch where a killed attempt left them there.

@@ -195,9 +195,7 @@ impl Stage for Assistant {
         let perspectives: Vec<String> = jsonl::read_json(&rationales.file(files::PERSPECTIVES))?;
         let records: Vec<QuestionRationales> = jsonl::read(&rationales.file(files::RATIONALES))?;
         let max_tokens = params.max_tokens.unwrap_or(student.config.max_position_embeddings);
-        let paths = Paths::encode(&student.tokenizer, perspectives, &records, max_tokens, |question| {
-            (tasks::prompt(question), tasks::answer_suffix(question))
-        })?;
+        let paths = Paths::encode(&student.tokenizer, perspectives, &records, max_tokens)?;
         if paths.questions.is_empty() {
             return Err(
                 StageError::failed(NoRationale).with_help("look at what the judge kept, and at `max_tokens`")
@@ -209,7 +207,9 @@ impl Stage for Assistant {
 
         let reader = match &params.encoder {
             Encoder::Student => Reader::Student,
-            Encoder::Bert(folder) => Reader::Encoder(SentenceEncoder::load(folder.path.as_ref(), &device)?),
+            Encoder::Bert(folder) => {
+                Reader::Encoder(Box::new(SentenceEncoder::load(folder.path.as_ref(), &device)?))
+            }
         };
         let features = features::read(&reader, &student, &paths, &records, params.tokens_at_once, context)?;
         let (assistant, metrics) = warm_up::warm_up(&params, paths.perspectives, features, &device, context)?;

@@ -10,7 +10,7 @@ mod stage;
 pub use stage::{Arity, ArtifactType, CpuRange, FilePath, Kind, Port, PortFlow, Resources, Stage};
 
 mod context;
-pub use context::{Backend, CellDirs, Context, Event, Input, Observer};
+pub use context::{Backend, CellDirs, Context, Event, Input, Observer, rng};
 
 mod journal;
 pub use journal::Journal;

@@ -79,8 +79,8 @@ pub(crate) fn sequences(count: usize) -> Vec<Sequence> {
         let (a, b) = (3 * i + 1, 7 * i % 10);
         let suffix = format!(" The answer is {}", a + b);
         let steps = " so".repeat(i % 3);
-        encode_example(&tokenizer, &format!("{a} plus {b} is how much?"), &(steps + &suffix), &suffix)
-            .unwrap()
+        let prompt = tokenizer.encode(&format!("{a} plus {b} is how much?")).unwrap();
+        encode_example(&tokenizer, &prompt, &(steps + &suffix), &suffix).unwrap()
     };
     (0..count).map(example).collect()
 }

@@ -12,16 +12,19 @@ use burn::{
     },
     tensor::{DType, Device},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
+    chat::ChatError,
     llama::{Llama, LlamaConfig},
-    tokenizer::Tokenizer,
+    tokenizer::{Special, Tokenizer},
 };
 
 const CONFIG: &str = "config.json";
 const TOKENIZER: &str = "tokenizer.json";
 const TOKENIZER_CONFIG: &str = "tokenizer_config.json";
+const GENERATION_CONFIG: &str = "generation_config.json";
+const CHAT_TEMPLATE: &str = "chat_template.jinja";
 const WEIGHTS: &str = "model.safetensors";
 
 /// What can go wrong with a model folder, a tokenizer or a training sequence.
@@ -63,6 +66,18 @@ pub enum LmError {
         /// What is wrong.
         problem: String,
     },
+    /// A tokenizer file is none.
+    #[error("`{}` is not a tokenizer: {source}", path.display())]
+    TokenizerFile {
+        /// The file.
+        path: PathBuf,
+        /// What the library said.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+    /// The chat template does not compile, or refuses what is asked.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
     /// The tokenizers library refused.
     #[error("tokenizer: {0}")]
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -86,6 +101,10 @@ impl From<LmError> for contract::StageError {
     fn from(error: LmError) -> Self {
         match error {
             LmError::Io { path, source } => Self::Io { path, source },
+            LmError::Chat(error) => {
+                let help = error.help();
+                Self::failed(error).with_help(help)
+            }
             error => Self::failed(error),
         }
     }
@@ -113,7 +132,9 @@ impl LanguageModel {
             return Err(LmError::Unsupported { path, field, problem });
         }
         let (eos, pad) = (config.eos_token_id, config.pad_token_id.unwrap_or(config.eos_token_id));
-        let tokenizer = Tokenizer::load(&folder.join(TOKENIZER), eos, pad)?;
+        let special = Special { bos: config.bos_token_id, ..Special::new(eos, pad) };
+        let tokenizer = Tokenizer::load(&folder.join(TOKENIZER), Special::default())?;
+        let tokenizer = tokenizer.with_special(read_chat(folder, special)?);
 
         let path = folder.join(WEIGHTS);
         let mut model = Llama::blank(&config, device);
@@ -132,14 +153,21 @@ impl LanguageModel {
         };
         write(CONFIG, &serde_json::to_value(&self.config).expect("plain data serializes"))?;
         self.tokenizer.save(&folder.join(TOKENIZER))?;
-        let tokenizer_config = json!({
+        let mut tokenizer_config = json!({
             "tokenizer_class": "PreTrainedTokenizerFast",
             "eos_token": self.tokenizer.token(self.tokenizer.eos()),
             "pad_token": self.tokenizer.token(self.tokenizer.pad()),
             "model_max_length": self.config.max_position_embeddings,
             "clean_up_tokenization_spaces": false,
         });
+        if let Some(bos) = self.tokenizer.bos().and_then(|bos| self.tokenizer.token(bos)) {
+            tokenizer_config["bos_token"] = json!(bos);
+        }
+        if let Some(template) = self.tokenizer.chat_template() {
+            tokenizer_config["chat_template"] = json!(template);
+        }
         write(TOKENIZER_CONFIG, &tokenizer_config)?;
+        write(GENERATION_CONFIG, &json!({"eos_token_id": self.tokenizer.stops()}))?;
 
         let path = folder.join(WEIGHTS);
         // One metadata entry only: more would be written in the random order of a hash map.
@@ -152,6 +180,34 @@ impl LanguageModel {
             .save_into(&mut store)
             .map_err(|error| LmError::Weights { path, problem: error.to_string() })
     }
+}
+
+/// Adds the chat template, from `chat_template.jinja` or `tokenizer_config.json`, and every token that ends an answer, from
+/// `generation_config.json`.
+fn read_chat(folder: &Path, special: Special) -> Result<Special, LmError> {
+    let read = |name: &str| -> Result<Option<Vec<u8>>, LmError> {
+        let path = folder.join(name);
+        let bytes = path.exists().then(|| fs::read(&path)).transpose();
+        bytes.map_err(|source| LmError::Io { path, source })
+    };
+    let json = |name: &str| -> Result<Value, LmError> {
+        let bytes = read(name)?.unwrap_or_else(|| b"{}".to_vec());
+        let failed = |source| LmError::Config { path: folder.join(name), source };
+        serde_json::from_slice(&bytes).map_err(failed)
+    };
+    let chat_template = match read(CHAT_TEMPLATE)? {
+        Some(template) => Some(String::from_utf8_lossy(&template).into_owned()),
+        None => json(TOKENIZER_CONFIG)?["chat_template"].as_str().map(str::to_owned),
+    };
+    let mut stops = special.stops.clone();
+    let ends = json(GENERATION_CONFIG)?["eos_token_id"].take();
+    let ends = ends.as_array().cloned().unwrap_or_else(|| vec![ends]);
+    for id in ends.iter().filter_map(Value::as_u64).filter_map(|id| u32::try_from(id).ok()) {
+        if !stops.contains(&id) {
+            stops.push(id);
+        }
+    }
+    Ok(Special { stops, chat_template, ..special })
 }
 
 #[cfg(test)]
@@ -175,6 +231,23 @@ mod tests {
         let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
         assert_eq!(batch.hidden(&model.model).to_data(), batch.hidden(&loaded.model).to_data());
         assert_eq!(loaded.config, model.config);
+    }
+
+    #[test]
+    fn a_chat_template_and_stop_tokens_survive_the_disk() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut model = fixture::language_model(1);
+        let special = Special::new(model.tokenizer.eos(), model.tokenizer.pad());
+        let special = Special { stops: vec![1, 7], chat_template: Some("{{ eos_token }}".into()), ..special };
+        model.tokenizer = model.tokenizer.with_special(special);
+        model.save(folder.path()).unwrap();
+        let load = || LanguageModel::load(folder.path(), &fixture::device()).unwrap().tokenizer;
+        assert_eq!(load().chat_template(), Some("{{ eos_token }}"));
+        assert_eq!(load().stops(), [1, 7]);
+        fs::write(folder.path().join(CHAT_TEMPLATE), "a file of its own").unwrap();
+        fs::write(folder.path().join(GENERATION_CONFIG), r#"{"eos_token_id": 9}"#).unwrap();
+        assert_eq!(load().chat_template(), Some("a file of its own"));
+        assert_eq!(load().stops(), [1, 9]);
     }
 
     #[test]

@@ -16,6 +16,8 @@ pub mod tokenizer;
 
 pub mod chat;
 
+pub mod prompt;
+
 mod language_model;
 pub use language_model::{LanguageModel, LmError};
 
@@ -24,6 +26,8 @@ pub mod batch;
 pub mod paths;
 
 pub mod train;
+
+pub mod sample;
 
 pub mod generate;
 

@@ -7,7 +7,7 @@ mod task;
 pub use task::{PERSPECTIVES, Task, UnknownTask};
 
 mod prompt;
-pub use prompt::{answer_suffix, asked, prompt};
+pub use prompt::{answer_suffix, asked, message, prompt};
 
 mod extract;
 
