@@ -31,6 +31,8 @@ pub mod sample;
 
 pub mod generate;
 
+pub mod ask;
+
 pub mod assistant;
 
 #[cfg(test)]
