@@ -136,7 +136,7 @@ impl Stage for Model {
     type Params = ModelParams;
 
     const NAME: &'static str = "model";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "a base student, loaded from a Hugging Face folder or made from scratch";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;

@@ -55,11 +55,11 @@ pub fn generate(
     for indices in order.chunks(options.batch_size.max(1)) {
         let batch: Vec<&[u32]> = indices.iter().map(|index| encoded[*index].as_slice()).collect();
         let limit = options.max_new_tokens;
-        let written = greedy(&model, &batch, tokenizer.eos(), tokenizer.pad(), limit, go_on)?;
+        let written = greedy(&model, &batch, tokenizer.stops(), tokenizer.pad(), limit, go_on)?;
         let finished: Vec<Generation> = written
             .into_iter()
             .map(|tokens| {
-                let truncated = tokens.last() != Some(&tokenizer.eos());
+                let truncated = !tokens.last().is_some_and(|last| tokenizer.stops().contains(last));
                 Ok(Generation { text: tokenizer.decode(&tokens)?, tokens: tokens.len(), truncated })
             })
             .collect::<Result<_, LmError>>()?;
@@ -71,11 +71,11 @@ pub fn generate(
     Ok(generations.into_iter().map(|generation| generation.expect("every prompt is in a batch")).collect())
 }
 
-/// The tokens each prompt is continued with, up to and including the end-of-text token.
-fn greedy(
+/// The tokens each prompt is continued with, up to and including a token that ends it.
+pub(crate) fn greedy(
     model: &Llama,
     prompts: &[&[u32]],
-    eos: u32,
+    stops: &[u32],
     pad: u32,
     limit: usize,
     go_on: &dyn Fn() -> Result<(), StageError>,
@@ -94,10 +94,10 @@ fn greedy(
         go_on()?;
         let mut active = vec![false; rows.len()];
         for (place, row) in rows.iter().enumerate() {
-            let done = written[*row].last() == Some(&eos);
+            let done = written[*row].last().is_some_and(|last| stops.contains(last));
             if !done {
                 written[*row].push(next[place]);
-                active[place] = next[place] != eos;
+                active[place] = !stops.contains(&next[place]);
             }
         }
         let running = active.iter().filter(|active| **active).count();
