@@ -69,7 +69,7 @@ pub fn generate(
     let mut generations = vec![None; requests.len()];
     for indices in order.chunks(options.batch_size.max(1)) {
         let batch: Vec<&Request> = indices.iter().map(|index| &requests[*index]).collect();
-        let written = go_on_writing(&model, tokenizer, &batch, options, go_on, &mut |_, _| Ok(()))?;
+        let written = write_on(&model, tokenizer, &batch, options, go_on, &mut |_, _| Ok(()))?;
         let finished: Vec<Generation> =
             written.iter().map(|tokens| finish(tokenizer, tokens)).collect::<Result<_, LmError>>()?;
         on_batch(indices, &finished)?;
@@ -102,7 +102,7 @@ pub fn stream(
         }
         Ok(())
     };
-    let written = go_on_writing(&model, tokenizer, &[request], options, &|| Ok(()), &mut on_token)?;
+    let written = write_on(&model, tokenizer, &[request], options, &|| Ok(()), &mut on_token)?;
     let generation = finish(tokenizer, &written[0])?;
     if let Some(rest) = generation.text.get(shown..).filter(|rest| !rest.is_empty()) {
         on_text(rest)?;
@@ -119,10 +119,10 @@ fn finish(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<Generation, LmError> 
 }
 
 /// Hears of each token: the request's place in the batch, and the token.
-type OnToken<'a> = dyn FnMut(usize, u32) -> Result<(), StageError> + 'a;
+pub(crate) type OnToken<'a> = dyn FnMut(usize, u32) -> Result<(), StageError> + 'a;
 
 /// The tokens each prompt of a batch is continued with, up to and including one that ends it.
-fn go_on_writing(
+pub(crate) fn write_on(
     model: &Llama,
     tokenizer: &Tokenizer,
     batch: &[&Request],

@@ -1,4 +1,4 @@
-//! All model code: the Llama student, the BERT encoder, their tokenizers, training steps, generation and devices.
+//! All model code: students, the BERT encoder, checkpoints and tokenizers, training steps, generation and devices.
 //!
 //! The only crate that knows what a model is made of, and the only one that names a backend ([`device`]). Kinds load a
 //! [`LanguageModel`], put [`batch::Sequence`]s into a [`batch::Batch`], compute a loss from it, and give that to a
@@ -7,6 +7,10 @@
 pub mod device;
 
 pub mod llama;
+
+mod qwen2;
+
+pub mod rope;
 
 pub mod bert;
 
@@ -18,8 +22,21 @@ pub mod chat;
 
 pub mod prompt;
 
+mod config;
+
+mod shards;
+
+pub mod gguf;
+
+mod gguf_checkpoint;
+
+mod gguf_tokenizer;
+
+mod weights;
+
 mod language_model;
 pub use language_model::{LanguageModel, LmError};
+pub use shards::ShardsError;
 
 pub mod batch;
 
@@ -38,3 +55,7 @@ pub mod assistant;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod fixture;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod real_models;
