@@ -14,7 +14,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     graph::{Graph, TargetError},
-    kinds::{Kinds, TableFormat},
+    kinds::{Ask, Kinds, TableFormat},
     log::describe,
     recipe::{Diagnostics, Recipe},
     reporter::say,
@@ -25,6 +25,7 @@ use crate::{
 mod collect;
 mod draw;
 mod inspect;
+mod models;
 mod schema;
 mod work;
 
@@ -147,6 +148,42 @@ enum Command {
         /// Print only where the artifact is
         #[arg(long)]
         path: bool,
+    },
+    /// Ask a model a question; the answer is printed as it is written
+    #[command(
+        override_usage = "retort ask [OPTIONS] MODEL QUESTION\n       retort ask [OPTIONS] RECIPE CELL[:PORT] QUESTION"
+    )]
+    Ask {
+        /// A model's folder and the question, or a recipe, one of its cells that makes a model, and the question
+        #[arg(required = true, num_args = 2..=3, value_name = "MODEL QUESTION")]
+        words: Vec<String>,
+        /// Ask as this task's questions are asked; without it the text goes to the model as it is
+        #[arg(long)]
+        task: Option<String>,
+        /// Replace a value of the recipe
+        #[arg(long = "set", value_name = "PATH=VALUE")]
+        sets: Vec<String>,
+        /// What to compute on; the recipe's `backend`, or `flex`, by default
+        #[arg(long)]
+        backend: Option<String>,
+        /// Where the answer is cut, in tokens
+        #[arg(long, default_value_t = 256)]
+        max_new_tokens: usize,
+        /// How random the answer is: 0 takes the likeliest token, 1 draws as the model says
+        #[arg(long, default_value_t = 0.0)]
+        temperature: f64,
+        /// Decides what is random in the answer
+        #[arg(long, default_value_t = 0)]
+        seed: u64,
+    },
+    /// Copy a model out of the store, as a Hugging Face folder
+    Export {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// A cell that makes a model, or it and its output port: `student[method=mind,seed=1]`
+        cell: String,
+        /// The folder; empty, or not there yet
+        folder: PathBuf,
     },
     /// List the runs of the store
     Runs,
@@ -315,6 +352,35 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         }
         Command::Show { recipe, cell, records, path } => {
             inspect::show(&load(kinds, &recipe)?, &store()?, &cell, records, path)
+        }
+        Command::Ask { words, task, sets, backend, max_new_tokens, temperature, seed } => {
+            if !(temperature >= 0.0 && temperature.is_finite()) {
+                return Err(CliError::Asked {
+                    message: format!("{temperature} is no temperature"),
+                    help: Some("0 takes the likeliest token, 1 draws as the model says".to_owned()),
+                });
+            }
+            let (model, backend) = match &words[..] {
+                [recipe, cell, _] => {
+                    let graph = load(kinds, &RecipeArguments { recipe: recipe.into(), sets, backend })?;
+                    (models::find(&graph, &store()?, cell)?, graph.backend)
+                }
+                _ => (PathBuf::from(&words[0]), models::backend(kinds, backend.as_deref())?),
+            };
+            let text = words.last().expect("clap asks for two words or three");
+            let question = Ask {
+                model: &model,
+                text,
+                task: task.as_deref(),
+                backend,
+                max_new_tokens,
+                temperature,
+                seed,
+            };
+            models::ask(kinds, &question)
+        }
+        Command::Export { recipe, cell, folder } => {
+            models::export(&models::find(&load(kinds, &recipe)?, &store()?, &cell)?, &folder)
         }
         Command::Runs => inspect::runs(&store()?),
         Command::Logs { run, cell, json } => inspect::logs(&store()?, run.as_deref(), cell.as_deref(), json),

@@ -18,6 +18,29 @@ pub struct Kinds {
     pub backend_report: fn(&str) -> BackendReport,
     /// Computes something small on a backend and compares it with the default one.
     pub backend_test: fn(&str) -> Result<String, String>,
+    /// Asks the model in a folder, hands over its answer piece by piece, and says whether it was cut at its limit.
+    pub ask: AskModel,
+}
+
+/// Answers a question piece by piece; returns whether the answer was cut at its limit.
+pub type AskModel = fn(&Ask<'_>, &mut dyn FnMut(&str)) -> Result<bool, StageError>;
+
+/// A question to a model.
+pub struct Ask<'a> {
+    /// The model's folder.
+    pub model: &'a Path,
+    /// The question.
+    pub text: &'a str,
+    /// Ask as this task's questions are asked.
+    pub task: Option<&'a str>,
+    /// What to compute on.
+    pub backend: contract::Backend,
+    /// Where the answer is cut, in tokens.
+    pub max_new_tokens: usize,
+    /// How random the answer is; 0 is not at all.
+    pub temperature: f64,
+    /// Decides what is random in it.
+    pub seed: u64,
 }
 
 /// How `retort table` prints.
@@ -66,6 +89,7 @@ pub const KINDS: Kinds = Kinds {
     backends: backends::NAMES,
     backend_report: backends::report,
     backend_test: backends::test,
+    ask: backends::ask,
 };
 
 fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageError> {
@@ -81,7 +105,9 @@ fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageErr
 
 #[cfg(feature = "burn")]
 mod backends {
-    use super::BackendReport;
+    use contract::StageError;
+
+    use super::{Ask, BackendReport};
 
     pub(super) const NAMES: &[&str] = &lm::device::BACKENDS;
 
@@ -98,11 +124,24 @@ mod backends {
         let test = lm::device::self_test(name).map_err(|error| error.to_string())?;
         Ok(format!("a small computation is off by at most {:.1e}", test.max_error))
     }
+
+    pub(super) fn ask(ask: &Ask<'_>, on_text: &mut dyn FnMut(&str)) -> Result<bool, StageError> {
+        let options = lm::ask::AskOptions {
+            task: ask.task.map(str::to_owned),
+            backend: ask.backend.clone(),
+            max_new_tokens: ask.max_new_tokens,
+            temperature: ask.temperature,
+            seed: ask.seed,
+        };
+        Ok(lm::ask::ask(ask.model, ask.text, &options, on_text)?.truncated)
+    }
 }
 
 #[cfg(not(feature = "burn"))]
 mod backends {
-    use super::BackendReport;
+    use contract::StageError;
+
+    use super::{Ask, BackendReport};
 
     pub(super) const NAMES: &[&str] = &["flex", "wgpu", "tch", "cuda"];
 
@@ -113,6 +152,10 @@ mod backends {
 
     pub(super) fn test(_: &str) -> Result<String, String> {
         Err("this build computes no tensors".to_owned())
+    }
+
+    pub(super) fn ask(_: &Ask<'_>, _: &mut dyn FnMut(&str)) -> Result<bool, StageError> {
+        Err(StageError::failed("this build computes no tensors").with_help("build with default features"))
     }
 }
 

@@ -1,7 +1,12 @@
 //! `show`, `runs` and `logs`: what is in the store, readably. Knows file formats, not what artifacts mean.
 
-use std::{fmt::Write as _, fs, path::Path};
+use std::{
+    fmt::Write as _,
+    fs,
+    path::{Path, PathBuf},
+};
 
+use contract::ArtifactType;
 use serde_json::Value;
 
 use super::{CliError, exit, print};
@@ -17,13 +22,16 @@ use crate::{
 /// Text files longer than this many lines are cut.
 const TEXT_LINES: usize = 200;
 
-pub(super) fn show(
-    graph: &Graph,
-    store: &Store,
-    target: &str,
-    records: usize,
-    path_only: bool,
-) -> Result<u8, CliError> {
+/// An artifact a target means: the cell's name, the output port, its type, and where it is.
+pub(super) struct Shown {
+    pub(super) cell: String,
+    pub(super) port: String,
+    pub(super) artifact: ArtifactType,
+    pub(super) folder: PathBuf,
+}
+
+/// The artifacts of `CELL` or `CELL:PORT`, also where they are not up to date any more.
+pub(super) fn artifacts(graph: &Graph, store: &Store, target: &str) -> Result<Vec<Shown>, CliError> {
     let (cell, port) = match target.rsplit_once(':') {
         Some((cell, port)) => (cell, Some(port)),
         None => (target, None),
@@ -31,7 +39,7 @@ pub(super) fn show(
     let history = History::open(store, &graph.recipe);
     let cells = graph.select(cell)?;
     let plan = Plan::make(graph, &graph.closure(&cells), store, &history)?;
-    let mut text = String::new();
+    let mut shown = Vec::new();
     for cell in cells {
         let name = &graph.cells[cell].name;
         // What is there may be looked at even when it is not up to date any more.
@@ -61,18 +69,37 @@ pub(super) fn show(
         }
         for (name_of_port, digest) in outputs.iter().filter(|(name, _)| port.is_none_or(|port| port == *name))
         {
-            let folder = store.object(digest);
-            if path_only {
-                writeln!(text, "{}", folder.display()).ok();
-                continue;
-            }
-            writeln!(text, "# {name}:{name_of_port} ({})", folder.display()).ok();
-            for (file, size) in list(&folder)? {
-                writeln!(text, "\n## {file} ({})", reporter::bytes(size)).ok();
-                show_file(&folder.join(&file), records, &mut text);
-            }
-            text.push('\n');
+            let declared = graph.cells[cell].kind.outputs().iter().find(|port| port.name == name_of_port);
+            shown.push(Shown {
+                cell: name.to_string(),
+                port: name_of_port.clone(),
+                artifact: declared.expect("a record holds the outputs its kind declares").artifact,
+                folder: store.object(digest),
+            });
         }
+    }
+    Ok(shown)
+}
+
+pub(super) fn show(
+    graph: &Graph,
+    store: &Store,
+    target: &str,
+    records: usize,
+    path_only: bool,
+) -> Result<u8, CliError> {
+    let mut text = String::new();
+    for Shown { cell, port, folder, .. } in artifacts(graph, store, target)? {
+        if path_only {
+            writeln!(text, "{}", folder.display()).ok();
+            continue;
+        }
+        writeln!(text, "# {cell}:{port} ({})", folder.display()).ok();
+        for (file, size) in list(&folder)? {
+            writeln!(text, "\n## {file} ({})", reporter::bytes(size)).ok();
+            show_file(&folder.join(&file), records, &mut text);
+        }
+        text.push('\n');
     }
     print(&text);
     Ok(exit::DONE)

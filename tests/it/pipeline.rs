@@ -81,6 +81,44 @@ fn recipe_to_table_and_only_what_changed_again() {
     assert!(markdown.stdout.contains("| undistilled"), "{}", markdown.stdout);
     let shown = project.run(&arguments("show", &["accepted", "-n", "1"])).expect(0);
     assert!(shown.stdout.contains("The answer is \\boxed{"), "{}", shown.stdout);
+    models_are_asked_and_exported(&project);
+}
+
+/// `ask` and `export`, where a finished pipeline has left models.
+fn models_are_asked_and_exported(project: &Project) {
+    const CELL: &str = "student[method=mind,seed=1]";
+    let copied = project.run(&arguments("export", &[CELL, "out"])).expect(0);
+    assert!(copied.stderr.contains("wrote out ("), "{}", copied.stderr);
+    for file in ["config.json", "tokenizer.json", "tokenizer_config.json", "model.safetensors"] {
+        assert!(project.path("out").join(file).is_file(), "no {file}");
+    }
+    let again = project.run(&arguments("export", &[CELL, "out"])).expect(2);
+    assert!(again.stderr.contains("`out` is not empty"), "{}", again.stderr);
+    let other =
+        project.run(&arguments("export", &["scores[method=mind,seed=1,task=arithmetic]", "o"])).expect(2);
+    assert!(other.stderr.contains("holds no model"), "{}", other.stderr);
+    assert!(other.stderr.contains("`student["), "{}", other.stderr);
+    let several = project.run(&arguments("export", &["student[method=mind]", "o"])).expect(2);
+    assert!(several.stderr.contains("means several models"), "{}", several.stderr);
+
+    let options = ["--task", "arithmetic", "--max-new-tokens", "5"];
+    let ask = |words: &[&str], more: &[&str]| {
+        let words = [&["ask"][..], words, &options, more].concat();
+        project.run(&words)
+    };
+    let greedy = ask(&["out", "1 + 1?"], &[]).expect(0);
+    assert!(greedy.stdout.ends_with('\n'), "{}", greedy.stdout);
+    assert!(greedy.stderr.is_empty() || greedy.stderr.contains("cut at 5 tokens"), "{}", greedy.stderr);
+    let mut words = arguments("ask", &[CELL, "1 + 1?"]);
+    words.extend(options);
+    assert_eq!(project.run(&words).expect(0).stdout, greedy.stdout);
+    let drawn =
+        |seed: &str| ask(&["out", "1 + 1?"], &["--temperature", "2", "--seed", seed]).expect(0).stdout;
+    assert_eq!(drawn("1"), drawn("1"));
+    assert!((2..9).any(|seed| drawn(&seed.to_string()) != drawn("1")));
+    ask(&["out", "1 + 1?"], &["--backend", "abacus"]).expect(2);
+    ask(&["nowhere", "1 + 1?"], &[]).expect(3);
+    project.run(&["ask", "out", "?", "--task", "poetry"]).expect(3);
 }
 
 #[test]

@@ -11,12 +11,14 @@ mod warm_up;
 mod tests;
 
 use contract::{
-    ArtifactType, Context, Port, PortFlow, Stage, StageError, jsonl,
-    records::{Metric, QuestionRationales, files},
+    ArtifactType, Context, FilePath, Port, PortFlow, Stage, StageError, jsonl,
+    records::{QuestionRationales, files},
 };
-use lm::{LanguageModel, assistant::MetaKl, paths::Paths};
+use lm::{LanguageModel, assistant::MetaKl, encoder::SentenceEncoder, paths::Paths};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::features::Reader;
 
 /// The kind `assistant`.
 pub struct Assistant;
@@ -59,18 +61,32 @@ pub struct AssistantParams {
     /// Tokens encoded side by side, padding included. Default: 1024.
     #[serde(default = "default_tokens_at_once")]
     pub tokens_at_once: usize,
+    /// Optimizer steps from one checkpoint to the next; a killed warm-up goes on from the last. Default: 100.
+    #[serde(default = "default_checkpoint_every")]
+    pub checkpoint_every: usize,
     /// Longest prompt with rationale, in tokens; longer ones count as missing. Default: the student's own limit.
     #[serde(default)]
     pub max_tokens: Option<usize>,
 }
 
 /// What turns a question with a rationale into a feature vector.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Encoder {
     /// The base student's last hidden states, averaged over the tokens of question and rationale.
     #[default]
     Student,
+    /// A frozen BERT that reads question and rationale as a pair (METHOD.md section 3).
+    Bert(BertFolder),
+}
+
+/// A BERT or Sentence-BERT checkpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BertFolder {
+    /// A Hugging Face folder with `config.json`, `tokenizer.json` and `model.safetensors`. Vectors are pooled as its
+    /// `modules.json` says, or, without one, by the mean over tokens.
+    pub path: FilePath,
 }
 
 /// There is nothing the assistant could be trained on.
@@ -114,11 +130,15 @@ fn default_tokens_at_once() -> usize {
     1024
 }
 
+fn default_checkpoint_every() -> usize {
+    100
+}
+
 impl Stage for Assistant {
     type Params = AssistantParams;
 
     const NAME: &'static str = "assistant";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "trains the teaching assistant that scores the perspectives of each question";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
@@ -163,6 +183,7 @@ impl Stage for Assistant {
         require(params.learning_rate > 0.0, "/learning_rate", "must be above 0");
         require(params.batch_size > 0, "/batch_size", "must be at least 1");
         require(params.tokens_at_once > 0, "/tokens_at_once", "must be at least 1");
+        require(params.checkpoint_every > 0, "/checkpoint_every", "must be at least 1");
         require(params.max_tokens != Some(0), "/max_tokens", "must be at least 1");
         problems
     }
@@ -174,9 +195,7 @@ impl Stage for Assistant {
         let perspectives: Vec<String> = jsonl::read_json(&rationales.file(files::PERSPECTIVES))?;
         let records: Vec<QuestionRationales> = jsonl::read(&rationales.file(files::RATIONALES))?;
         let max_tokens = params.max_tokens.unwrap_or(student.config.max_position_embeddings);
-        let paths = Paths::encode(&student.tokenizer, perspectives, &records, max_tokens, |question| {
-            (tasks::prompt(question), tasks::answer_suffix(question))
-        })?;
+        let paths = Paths::encode(&student.tokenizer, perspectives, &records, max_tokens)?;
         if paths.questions.is_empty() {
             return Err(
                 StageError::failed(NoRationale).with_help("look at what the judge kept, and at `max_tokens`")
@@ -186,11 +205,15 @@ impl Stage for Assistant {
             context.note(format!("{} rationales are longer than {max_tokens} tokens", paths.too_long));
         }
 
-        let features = match params.encoder {
-            Encoder::Student => features::from_student(&student, &paths, params.tokens_at_once, context)?,
+        let reader = match &params.encoder {
+            Encoder::Student => Reader::Student,
+            Encoder::Bert(folder) => {
+                Reader::Encoder(Box::new(SentenceEncoder::load(folder.path.as_ref(), &device)?))
+            }
         };
+        let features = features::read(&reader, &student, &paths, &records, params.tokens_at_once, context)?;
         let (assistant, metrics) = warm_up::warm_up(&params, paths.perspectives, features, &device, context)?;
         assistant.save(context.output("assistant"))?;
-        jsonl::write::<Metric>(&context.output("metrics").join(files::METRICS), &metrics)
+        jsonl::write(&context.output("metrics").join(files::METRICS), &metrics)
     }
 }

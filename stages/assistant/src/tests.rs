@@ -4,16 +4,20 @@ use std::{
     collections::BTreeMap,
     fs,
     path::{Path, PathBuf},
-    sync::atomic::AtomicBool,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use contract::{
-    Backend, CellDirs, Context, Digest, Event, Input, Stage, StageError, jsonl,
+    Backend, CellDirs, Context, Digest, Event, Input, Observer, Stage, StageError, jsonl,
     records::{Metric, Question, QuestionRationales, Rationale, files},
 };
 use lm::{
     LanguageModel,
     assistant::Assistant as Trained,
+    encoder::SentenceEncoder,
     llama::{Llama, LlamaConfig, LlamaSize},
     tokenizer::Tokenizer,
 };
@@ -94,11 +98,25 @@ fn run(folder: &Path, name: &str, seed: u64, params: serde_json::Value) -> Resul
     let outputs: BTreeMap<String, PathBuf> =
         ["assistant", "metrics"].map(|port| (port.to_owned(), folder.join(name).join(port))).into();
     outputs.values().for_each(|folder| fs::create_dir_all(folder).unwrap());
-    let dirs = CellDirs { outputs, scratch: folder.join("scratch"), journals: folder.join("journals") };
-    let (cancelled, observer) = (AtomicBool::new(false), |_: Event| {});
-    let context = Context::new(inputs(folder), dirs, seed, Backend::default(), &cancelled, &observer);
-    Assistant::run(params, &context)?;
+    let observer = |_: Event| {};
+    attempt(folder, outputs, seed, params, &AtomicBool::new(false), &observer)?;
     Ok(folder.join(name))
+}
+
+/// One attempt at a cell, which may be cut short; the scratch folder beside its outputs survives it.
+fn attempt(
+    folder: &Path,
+    outputs: BTreeMap<String, PathBuf>,
+    seed: u64,
+    params: AssistantParams,
+    cancelled: &AtomicBool,
+    observer: &dyn Observer,
+) -> Result<(), StageError> {
+    let scratch = outputs["metrics"].parent().unwrap().join("scratch");
+    fs::create_dir_all(&scratch).unwrap();
+    let dirs = CellDirs { outputs, scratch, journals: folder.join("journals") };
+    let context = Context::new(inputs(folder), dirs, seed, Backend::default(), cancelled, observer);
+    Assistant::run(params, &context)
 }
 
 fn load(folder: &Path) -> Trained {
@@ -161,6 +179,75 @@ fn equal_seeds_give_equal_bytes() {
     assert_eq!(runs[0], runs[1]);
     assert_ne!(runs[0].0, runs[2].0);
     assert_eq!(runs[0].1, runs[2].1, "features do not depend on the seed");
+}
+
+/// The tiny Sentence-BERT of the model crate.
+fn tiny_bert() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/lm/fixtures/tiny-bert")
+}
+
+#[test]
+fn a_bert_reads_question_and_rationale_as_a_pair() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = small(1);
+    let own = load(&run(folder.path(), "own", 1, params.clone()).unwrap()).features;
+    params["encoder"] = json!({"bert": {"path": tiny_bert()}});
+    let assistant = load(&run(folder.path(), "bert", 1, params).unwrap());
+    let features = assistant.features;
+    assert_eq!((features.size, assistant.config.feature_size), (16, 16));
+    assert_eq!(features.mask, own.mask);
+    assert_eq!(features.losses, own.losses, "the losses are the student's, whoever reads");
+
+    let device = lm::device::open(&Backend::default()).unwrap();
+    let encoder = SentenceEncoder::load(&tiny_bert(), &device).unwrap();
+    let record = &rationales()[2];
+    let told = &record.rationales[1];
+    assert_eq!(told.perspective, "socratic");
+    let pair = encoder.encode("2 + 3?", Some(&told.text)).unwrap();
+    let expected: Vec<f32> = encoder.embed(&[&pair]).try_into_vec_as().unwrap();
+    let place = (2 * features.paths + 2) * features.size;
+    let found = &features.values[place..place + features.size];
+    assert!(found.iter().zip(&expected).all(|(f, e)| (f - e).abs() < 1e-5), "{found:?} is not {expected:?}");
+    let missing = (2 * features.paths + 1) * features.size;
+    assert!(features.values[missing..missing + features.size].iter().all(|value| *value == 0.0));
+}
+
+#[test]
+fn a_killed_warm_up_ends_in_the_same_bytes_and_reads_nothing_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut params = small(4);
+    params["checkpoint_every"] = json!(3);
+    let read = |out: &Path| {
+        let files =
+            ["assistant/assistant.safetensors", "assistant/features.safetensors", "metrics/metrics.jsonl"];
+        files.map(|file| fs::read(out.join(file)).unwrap())
+    };
+    let straight = run(folder.path(), "straight", 1, params.clone()).unwrap();
+
+    let out = folder.path().join("killed");
+    let outputs: BTreeMap<String, PathBuf> =
+        ["assistant", "metrics"].map(|port| (port.to_owned(), out.join(port))).into();
+    outputs.values().for_each(|folder| fs::create_dir_all(folder).unwrap());
+    let params: AssistantParams = serde_json::from_value(params).unwrap();
+    let attempt = |stop_at: Option<u64>| {
+        let (cancelled, seen) = (AtomicBool::new(false), Mutex::new(Vec::new()));
+        let observer = |event: Event| {
+            if let Event::Progress { done, unit, .. } = event {
+                cancelled.store(unit == "steps" && Some(done) == stop_at, Ordering::Relaxed);
+                seen.lock().unwrap().push((unit, done));
+            }
+        };
+        let result = attempt(folder.path(), outputs.clone(), 1, params.clone(), &cancelled, &observer);
+        (result, seen.into_inner().unwrap())
+    };
+    let (stopped, seen) = attempt(Some(4));
+    assert!(matches!(stopped, Err(StageError::Cancelled)));
+    assert!(seen.contains(&("rationales".to_owned(), 0)));
+    let (finished, seen) = attempt(None);
+    finished.unwrap();
+    // It was stopped while it took its fifth step, and kept all five.
+    assert_eq!(seen.first(), Some(&("steps".to_owned(), 5)));
+    assert_eq!(read(&out), read(&straight));
 }
 
 #[test]

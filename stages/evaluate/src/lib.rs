@@ -1,17 +1,22 @@
 //! Kind `evaluate`: answers questions with a model and scores the answers.
 //!
-//! Decoding is greedy, so a prediction depends on the model, the prompt and the length limit alone. Predictions are
-//! journalled under exactly these: a question answered once by a model is never answered again, whatever the recipe.
+//! Greedy decoding always; where `sampling` says so, several sampled answers to each question besides. A prediction depends on
+//! the model, the question, the length limit and the sampling alone, and is journalled under exactly these: a question
+//! answered once by a model is never answered again, whatever the recipe, and more samples cost only those missing.
+
+mod samples;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{
     ArtifactType, Context, Digest, Port, PortFlow, Stage, StageError, jsonl,
-    records::{Prediction, Question, Scores, files},
+    records::{Prediction, Question, Sample, Scores, files},
 };
 use lm::{
     LanguageModel, device,
-    generate::{Generation, Options, generate},
+    generate::{Generation, Options, Request, generate},
+    prompt::Prompter,
+    sample,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -20,7 +25,7 @@ use tasks::{Profile, Verdict, gpqa};
 /// The kind `evaluate`.
 pub struct Evaluate;
 
-/// What an evaluation is told.
+/// What an evaluation is told. Defaults without a source are ours.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct EvaluateParams {
@@ -35,6 +40,43 @@ pub struct EvaluateParams {
     /// Default: `mind`.
     #[serde(default)]
     pub profile: Profile,
+    /// Sampled answers besides the greedy one, for `pass@k` and `maj@n`. Default: none.
+    #[serde(default)]
+    pub sampling: Option<Sampling>,
+}
+
+/// How answers are sampled.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Sampling {
+    /// Answers to each question, n of `maj@n`.
+    pub samples: usize,
+    /// Values of k for `pass@k`, each at most `samples`. Default: 1 and `samples`.
+    #[serde(default)]
+    pub pass_at: Option<Vec<usize>>,
+    /// What logits are divided by. Default: 0.8, as in Codex (arXiv 2107.03374).
+    #[serde(default = "temperature")]
+    pub temperature: f64,
+    /// Only so many of the likeliest tokens. Default: all.
+    #[serde(default)]
+    pub top_k: Option<usize>,
+    /// Only the likeliest tokens that hold this share of the probability together, 0 to 1. Default: 0.95, as in Codex.
+    #[serde(default = "top_p")]
+    pub top_p: f64,
+    /// Decides every draw, with the question's id and the sample's number. Default: 0.
+    #[serde(default)]
+    pub seed: u64,
+}
+
+impl Sampling {
+    fn pass_at(&self) -> Vec<usize> {
+        self.pass_at.clone().unwrap_or_else(|| vec![1, self.samples])
+    }
+
+    fn draws(&self) -> sample::Sampling {
+        let Self { temperature, top_k, top_p, seed, .. } = *self;
+        sample::Sampling { temperature, top_k, top_p, seed }
+    }
 }
 
 fn max_new_tokens() -> usize {
@@ -45,16 +87,46 @@ fn batch_size() -> usize {
     64
 }
 
-/// Raised when the journalled form of a generation changes, or how it is made.
-const GENERATION_VERSION: u32 = 1;
+fn temperature() -> f64 {
+    0.8
+}
 
-/// What a generation depends on beside its prompt; each has a journal of its own.
+fn top_p() -> f64 {
+    0.95
+}
+
+/// Raised when the journalled form of a generation changes, or how it is made.
+const GENERATION_VERSION: u32 = 2;
+
+/// What a generation depends on beside its question; each has a journal of its own.
 #[derive(Serialize)]
 struct Namespace<'a> {
     version: u32,
     model: &'a Digest,
     backend: &'a contract::Backend,
     max_new_tokens: usize,
+    /// Temperature, top k, top p and seed.
+    sampling: Option<(f64, Option<usize>, f64, u64)>,
+}
+
+/// One answer that is wanted.
+#[derive(Clone, Copy)]
+struct Ask<'a> {
+    question: &'a Question,
+    /// Which sample of it; `None` for the greedy answer.
+    sample: Option<usize>,
+}
+
+impl Ask<'_> {
+    /// What the answer depends on, the model and its settings aside. Equal questions have one greedy answer.
+    fn key(&self) -> String {
+        let asked = (tasks::prompt(self.question), tasks::message(self.question));
+        match self.sample {
+            None => Digest::of_json(&asked),
+            Some(sample) => Digest::of_json(&(asked, &self.question.id, sample)),
+        }
+        .to_string()
+    }
 }
 
 /// One journalled generation.
@@ -82,7 +154,7 @@ impl Stage for Evaluate {
     type Params = EvaluateParams;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "answers questions with a model and scores the answers";
     const SEEDED: bool = false;
     const COMPUTES: bool = true;
@@ -94,9 +166,24 @@ impl Stage for Evaluate {
         &[Port::output("scores", ArtifactType::Scores, "the totals, and each answer as it was given")];
 
     fn check(params: &EvaluateParams) -> Vec<(String, String)> {
-        let fields = [("/max_new_tokens", params.max_new_tokens), ("/batch_size", params.batch_size)];
-        let zero = fields.into_iter().filter(|(_, value)| *value == 0);
-        zero.map(|(field, _)| (field.to_owned(), "must be at least 1".to_owned())).collect()
+        let mut problems = Vec::new();
+        let mut require = |holds: bool, field: &str, problem: &str| {
+            if !holds {
+                problems.push((field.to_owned(), problem.to_owned()));
+            }
+        };
+        require(params.max_new_tokens > 0, "/max_new_tokens", "must be at least 1");
+        require(params.batch_size > 0, "/batch_size", "must be at least 1");
+        if let Some(sampling) = &params.sampling {
+            require(sampling.samples > 0, "/sampling/samples", "must be at least 1");
+            let in_range = sampling.pass_at().iter().all(|k| (1..=sampling.samples).contains(k));
+            require(in_range, "/sampling/pass_at", "must be from 1 to `samples`");
+            require(sampling.temperature > 0.0, "/sampling/temperature", "must be above 0");
+            require(sampling.top_k != Some(0), "/sampling/top_k", "must be at least 1");
+            let share = sampling.top_p > 0.0 && sampling.top_p <= 1.0;
+            require(share, "/sampling/top_p", "must be above 0 and at most 1");
+        }
+        problems
     }
 
     fn run(params: EvaluateParams, context: &Context) -> Result<(), StageError> {
@@ -104,22 +191,10 @@ impl Stage for Evaluate {
         if questions.is_empty() {
             return Err(StageError::failed(EvaluateError::NoQuestions));
         }
-        let answers = answer(&questions, &params, context)?;
-        let mut undecided = 0;
-        let predictions: Vec<Prediction> = questions
-            .iter()
-            .zip(answers)
-            .map(|(question, answer)| {
-                let text = if is_sealed(question) {
-                    gpqa::unsealed(&answer.text)
-                } else {
-                    answer.text.as_str().into()
-                };
-                let verdict = params.profile.score(question, &text);
-                undecided += usize::from(verdict.undecided);
-                predict(question, answer, verdict)
-            })
-            .collect();
+        let mut model = None;
+        let greedy: Vec<Ask> = questions.iter().map(|question| Ask { question, sample: None }).collect();
+        let answers = answer(&greedy, None, &params, &mut model, context)?;
+        let (predictions, undecided) = mark(&greedy, answers, params.profile);
         if undecided > 0 {
             context.note(format!(
                 "profile `{}` cannot decide {undecided} of {} answers, which count as wrong",
@@ -127,60 +202,81 @@ impl Stage for Evaluate {
                 questions.len()
             ));
         }
+        let mut scores = scores(&questions, &predictions, undecided, params.profile);
         let folder = context.output("scores");
         jsonl::write(&folder.join(files::PREDICTIONS), &predictions)?;
-        jsonl::write_json(
-            &folder.join(files::SCORES),
-            &scores(&questions, &predictions, undecided, params.profile),
-        )
+        if let Some(sampling) = &params.sampling {
+            let asks: Vec<Ask> = questions
+                .iter()
+                .flat_map(|question| (0..sampling.samples).map(move |n| Ask { question, sample: Some(n) }))
+                .collect();
+            let answers = answer(&asks, Some(sampling), &params, &mut model, context)?;
+            let (predictions, _) = mark(&asks, answers, params.profile);
+            scores.values.extend(sampled_scores(sampling, &predictions));
+            let samples: Vec<Sample> = predictions
+                .into_iter()
+                .enumerate()
+                .map(|(place, prediction)| Sample { sample: place % sampling.samples, prediction })
+                .collect();
+            jsonl::write(&folder.join(files::SAMPLES), &samples)?;
+        }
+        jsonl::write_json(&folder.join(files::SCORES), &scores)
     }
 }
 
-/// The answer to every question, from the journal where it is there.
+/// The answer to everything asked, from the journal where it is there; else from the model, loaded once.
 fn answer(
-    questions: &[Question],
+    asks: &[Ask],
+    sampling: Option<&Sampling>,
     params: &EvaluateParams,
+    model: &mut Option<LanguageModel>,
     context: &Context,
 ) -> Result<Vec<Answer>, StageError> {
-    let model = context.input("model");
+    let input = context.input("model");
     let namespace = Namespace {
         version: GENERATION_VERSION,
-        model: &model.digest,
+        model: &input.digest,
         backend: context.backend(),
         max_new_tokens: params.max_new_tokens,
+        sampling: sampling.map(|s| (s.temperature, s.top_k, s.top_p, s.seed)),
     };
     let mut journal = context.journal(Evaluate::NAME, &namespace)?;
-    let prompts: Vec<String> = questions.iter().map(tasks::prompt).collect();
-    let keys: Vec<String> =
-        prompts.iter().map(|prompt| Digest::of_bytes(prompt.as_bytes()).to_string()).collect();
-    let sealed: BTreeSet<&str> = keys
+    let unit = if sampling.is_some() { "samples" } else { "questions" };
+    let keys: Vec<String> = asks.iter().map(Ask::key).collect();
+    let missing: BTreeMap<&str, &Ask> = keys
         .iter()
-        .zip(questions)
-        .filter(|(_, asked)| is_sealed(asked))
-        .map(|(key, _)| key.as_str())
-        .collect();
-
-    let missing: BTreeMap<&str, &str> = keys
-        .iter()
-        .zip(&prompts)
+        .zip(asks)
         .filter(|(key, _)| journal.get::<Answer>(key).is_none())
-        .map(|(key, prompt)| (key.as_str(), prompt.as_str()))
+        .map(|(key, ask)| (key.as_str(), ask))
         .collect();
-    let (missing, asked): (Vec<&str>, Vec<String>) =
-        missing.into_iter().map(|(key, prompt)| (key, prompt.to_owned())).unzip();
-    let mut done = questions.len().saturating_sub(asked.len());
-    context.progress(done, questions.len(), "questions");
-    if !asked.is_empty() {
-        let model = LanguageModel::load(&model.path, &device::open(context.backend())?)?;
-        let options = Options { max_new_tokens: params.max_new_tokens, batch_size: params.batch_size };
+    let mut done = asks.len().saturating_sub(missing.len());
+    context.progress(done, asks.len(), unit);
+    if !missing.is_empty() {
+        if model.is_none() {
+            *model = Some(LanguageModel::load(&input.path, &device::open(context.backend())?)?);
+        }
+        let model = model.as_ref().expect("loaded just now");
+        let prompter = Prompter::new(&model.tokenizer)?;
+        let request = |ask: &&Ask| -> Result<Request, StageError> {
+            let Ask { question, sample } = **ask;
+            let (prompt, item) = (prompter.question(question)?, question.id.clone());
+            Ok(Request { prompt, item, sample: sample.unwrap_or_default() })
+        };
+        let requests = missing.values().map(request).collect::<Result<Vec<Request>, StageError>>()?;
+        let missing: Vec<(&str, &Ask)> = missing.into_iter().collect();
+        let options = Options {
+            max_new_tokens: params.max_new_tokens,
+            batch_size: params.batch_size,
+            sampling: sampling.map(Sampling::draws),
+        };
         let go_on = || context.check_cancelled();
-        generate(&model, &asked, &options, &go_on, &mut |indices, generations| {
+        generate(model, &requests, &options, &go_on, &mut |indices, generations| {
             let items: Vec<(String, Answer)> = indices
                 .iter()
                 .zip(generations)
                 .map(|(index, generation)| {
-                    let (key, mut answer) = (missing[*index], Answer::from(generation));
-                    if sealed.contains(key) {
+                    let ((key, ask), mut answer) = (missing[*index], Answer::from(generation));
+                    if is_sealed(ask.question) {
                         answer.text = gpqa::seal(&answer.text);
                     }
                     (key.to_owned(), answer)
@@ -188,7 +284,7 @@ fn answer(
                 .collect();
             journal.put(&items)?;
             done += items.len();
-            context.progress(done, questions.len(), "questions");
+            context.progress(done, asks.len(), unit);
             Ok(())
         })?;
     }
@@ -196,9 +292,41 @@ fn answer(
     Ok(keys.iter().map(answer).collect())
 }
 
+/// The predictions, and how many of them the profile cannot decide.
+fn mark(asks: &[Ask], answers: Vec<Answer>, profile: Profile) -> (Vec<Prediction>, usize) {
+    let mut undecided = 0;
+    let predict = |(ask, answer): (&Ask, Answer)| {
+        let sealed = is_sealed(ask.question);
+        let text = if sealed { gpqa::unsealed(&answer.text) } else { answer.text.as_str().into() };
+        let verdict = profile.score(ask.question, &text);
+        undecided += usize::from(verdict.undecided);
+        predict(ask.question, answer, verdict)
+    };
+    (asks.iter().zip(answers).map(predict).collect(), undecided)
+}
+
 /// Whether a question is to be kept out of plain text, and so an answer that may quote it.
 fn is_sealed(question: &Question) -> bool {
     gpqa::sealed(&question.question)
+}
+
+/// `pass@k` and `maj@n`, means over questions; the samples of a question stand together.
+fn sampled_scores(sampling: &Sampling, predictions: &[Prediction]) -> BTreeMap<String, f64> {
+    let n = sampling.samples;
+    let questions: Vec<Vec<&Prediction>> =
+        predictions.chunks(n).map(|samples| samples.iter().collect()).collect();
+    let mean = |value: &dyn Fn(&[&Prediction]) -> f64| {
+        questions.iter().map(|samples| value(samples)).sum::<f64>() / questions.len() as f64
+    };
+    let right = |samples: &[&Prediction]| samples.iter().filter(|sample| sample.correct).count();
+    let mut values = BTreeMap::from([(
+        format!("maj@{n}"),
+        mean(&|samples| f64::from(u8::from(samples::majority_is_right(samples)))),
+    )]);
+    for k in sampling.pass_at() {
+        values.insert(format!("pass@{k}"), mean(&|samples| samples::pass_at(n, right(samples), k)));
+    }
+    values
 }
 
 fn predict(question: &Question, answer: Answer, verdict: Verdict) -> Prediction {

@@ -63,7 +63,8 @@ fn artifacts(folder: &Path) -> (PathBuf, PathBuf) {
         .iter()
         .map(|question| {
             let answer = tasks::answer_suffix(question);
-            encode_example(&tokenizer, &tasks::prompt(question), &answer, &answer).unwrap()
+            let prompt = Prompter::new(&tokenizer).unwrap().question(question).unwrap();
+            encode_example(&tokenizer, &prompt, &answer, &answer).unwrap()
         })
         .collect();
     let batch = collate(&sequences.iter().collect::<Vec<_>>(), tokenizer.pad(), &device);
@@ -166,6 +167,91 @@ fn an_interrupted_evaluation_keeps_its_finished_batches() {
     assert_eq!(seen.lock().unwrap().first(), Some(&2), "the finished batch was not generated again");
     let predictions: Vec<Prediction> = jsonl::read(&dirs.outputs["scores"].join(files::PREDICTIONS)).unwrap();
     assert_eq!(predictions.iter().filter(|prediction| prediction.correct).count(), 3);
+}
+
+#[test]
+fn samples_give_pass_at_k_and_a_majority_and_more_of_them_cost_only_those_missing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (model, asked) = artifacts(folder.path());
+    let bench =
+        Bench::new(&folder.path().join("cell")).input("model", &model, &[]).input("questions", &asked, &[]);
+    let params = |samples: usize, seed: u64| json!({"max_new_tokens": 20, "sampling": {"samples": samples, "temperature": 1.2, "seed": seed}});
+    let read = || {
+        let scores: Scores = jsonl::read_json(&bench.output("scores").join(files::SCORES)).unwrap();
+        let samples: Vec<Sample> = jsonl::read(&bench.output("scores").join(files::SAMPLES)).unwrap();
+        (scores, samples)
+    };
+    bench.run(&Evaluate, &params(4, 0)).unwrap();
+    let (scores, four) = read();
+    assert_eq!(four.len(), 16);
+    assert_eq!((four[5].sample, four[5].prediction.id.as_str()), (1, "one"));
+    assert_eq!(scores.values["accuracy"], 0.75, "the greedy answers are there as before");
+    let right = four.iter().filter(|sample| sample.prediction.correct).count() as f64;
+    assert!((scores.values["pass@1"] - right / 16.0).abs() < 1e-12);
+    assert!(scores.values["pass@4"] >= scores.values["pass@1"]);
+    assert!(scores.values["maj@4"] >= 0.5, "{:?}", scores.values);
+    // The same question under another id is sampled on its own.
+    let texts = |id: &str| -> Vec<&str> {
+        let of = four.iter().filter(|sample| sample.prediction.id == id);
+        of.map(|sample| sample.prediction.text.as_str()).collect()
+    };
+    assert_eq!(texts("two").len(), 4);
+
+    bench.run(&Evaluate, &params(6, 0)).unwrap();
+    let (_, six) = read();
+    let first: Vec<&Sample> = six.iter().filter(|sample| sample.sample < 4).collect();
+    assert_eq!(first, four.iter().collect::<Vec<_>>());
+    bench.run(&Evaluate, &params(4, 1)).unwrap();
+    assert_ne!(read().1, four, "another seed draws others");
+
+    // All of it is in the journal now.
+    fs::remove_file(model.join("model.safetensors")).unwrap();
+    bench.run(&Evaluate, &params(5, 0)).unwrap();
+    assert!(bench.run(&Evaluate, &params(7, 0)).is_err());
+}
+
+#[test]
+fn sampling_that_makes_no_sense_is_refused() {
+    let problems = |sampling: serde_json::Value| {
+        let problems = Kind::resolve(&Evaluate, &json!({"sampling": sampling})).unwrap_err();
+        problems.into_iter().map(|(field, _)| field).collect::<Vec<_>>()
+    };
+    assert_eq!(problems(json!({"samples": 4, "pass_at": [8]})), ["/sampling/pass_at"]);
+    assert_eq!(
+        problems(json!({"samples": 1, "temperature": 0, "top_k": 0, "top_p": 1.5})),
+        ["/sampling/temperature", "/sampling/top_k", "/sampling/top_p"]
+    );
+    assert!(Kind::resolve(&Evaluate, &json!({"sampling": {"samples": 2}})).is_ok());
+}
+
+#[test]
+fn a_model_that_chats_is_asked_as_it_was_taught() {
+    let folder = tempfile::tempdir().unwrap();
+    let (path, asked) = artifacts(folder.path());
+    let template = "{% for message in messages %}<|pad|>{{ message.content }}{{ eos_token }}{% endfor %}";
+    fs::write(path.join("chat_template.jinja"), template).unwrap();
+    let device = device::open(&Backend::default()).unwrap();
+    let mut model = LanguageModel::load(&path, &device).unwrap();
+    let prompter = Prompter::new(&model.tokenizer).unwrap();
+    let question = &questions()[1];
+    let answer = tasks::answer_suffix(question);
+    let prompt = prompter.question(question).unwrap();
+    let sequence = encode_example(&model.tokenizer, &prompt, &answer, &answer).unwrap();
+    assert_eq!(sequence.tokens[0], model.tokenizer.pad(), "the template's special tokens are tokens");
+    let batch = collate(&[&sequence], model.tokenizer.pad(), &device);
+    let mut trainer = Trainer::new(model.model, TrainOptions::new(1e-2, Schedule::Constant));
+    for _ in 0..60 {
+        trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
+    }
+    model.model = trainer.into_model();
+    model.save(&path).unwrap();
+
+    let bench =
+        Bench::new(&folder.path().join("cell")).input("model", &path, &[]).input("questions", &asked, &[]);
+    bench.run(&Evaluate, &json!({"max_new_tokens": 20})).unwrap();
+    let predictions: Vec<Prediction> = jsonl::read(&bench.output("scores").join(files::PREDICTIONS)).unwrap();
+    assert_eq!(predictions[1].text, answer);
+    assert!(!predictions[1].truncated);
 }
 
 #[test]

@@ -31,7 +31,6 @@ pub(crate) fn texts(
         perspectives.to_vec(),
         records,
         model.config.max_position_embeddings,
-        |question| (tasks::prompt(question), tasks::answer_suffix(question)),
     )?;
     let (mut texts, mut sequences) = (Vec::new(), Vec::new());
     for question in paths.questions {

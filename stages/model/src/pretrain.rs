@@ -11,6 +11,7 @@ use lm::{
     LmError,
     batch::{self, Sequence},
     llama::Llama,
+    prompt::Prompter,
     tokenizer::Tokenizer,
     train::{Checkpoint, Schedule, TrainOptions, Trainer},
 };
@@ -56,9 +57,10 @@ pub(crate) fn sequences(
     primer: &[String],
     rationales: &[QuestionRationales],
 ) -> Result<Vec<Sequence>, LmError> {
+    let prompter = Prompter::new(tokenizer)?;
     let answers = corpus.iter().map(|question| {
-        let text = answer(question, worked);
-        batch::encode_example(tokenizer, &tasks::prompt(question), &text, &tasks::answer_suffix(question))
+        let (prompt, text) = (prompter.question(question)?, answer(question, worked));
+        batch::encode_example(tokenizer, &prompt, &text, &tasks::answer_suffix(question))
     });
     let facts = primer.chunks(FACTS_TOGETHER).map(|facts| batch::encode_text(tokenizer, &facts.join("\n")));
     let told = rationales.iter().flat_map(|question| &question.rationales);

@@ -65,7 +65,14 @@ fn a_fresh_model_is_decided_by_its_seed_and_learns() {
     assert_ne!(first["model.safetensors"], made(two.path(), 2, &pretrain())["model.safetensors"]);
     assert_eq!(
         first.keys().collect::<Vec<_>>(),
-        ["config.json", "metrics.jsonl", "model.safetensors", "tokenizer.json", "tokenizer_config.json"]
+        [
+            "config.json",
+            "generation_config.json",
+            "metrics.jsonl",
+            "model.safetensors",
+            "tokenizer.json",
+            "tokenizer_config.json"
+        ]
     );
 
     let metrics: Vec<Metric> =

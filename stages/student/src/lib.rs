@@ -119,7 +119,7 @@ impl Stage for Student {
     type Params = StudentParams;
 
     const NAME: &'static str = "student";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "distils rationales into a model under an objective";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
@@ -196,9 +196,7 @@ fn read_paths(params: &StudentParams, base: &LanguageModel, context: &Context) -
     let perspectives: Vec<String> = jsonl::read_json(&rationales.file(files::PERSPECTIVES))?;
     let records: Vec<QuestionRationales> = jsonl::read(&rationales.file(files::RATIONALES))?;
     let max_tokens = params.max_tokens.unwrap_or(base.config.max_position_embeddings);
-    let paths = Paths::encode(&base.tokenizer, perspectives, &records, max_tokens, |question| {
-        (tasks::prompt(question), tasks::answer_suffix(question))
-    })?;
+    let paths = Paths::encode(&base.tokenizer, perspectives, &records, max_tokens)?;
     if paths.too_long > 0 {
         context.note(format!("{} rationales are longer than {max_tokens} tokens", paths.too_long));
     }

@@ -232,7 +232,7 @@ impl<'a> Context<'a> {
 }
 
 /// A generator seeded by a number and a purpose, the same on every machine.
-pub(crate) fn rng(seed: u64, purpose: &str) -> ChaCha8Rng {
+pub fn rng(seed: u64, purpose: &str) -> ChaCha8Rng {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&seed.to_le_bytes());
     hasher.update(purpose.as_bytes());

@@ -16,7 +16,7 @@ mod estimate;
 pub use estimate::{CallEstimate, Estimate, Foreseen, Outlook};
 
 mod context;
-pub use context::{Backend, CellDirs, Context, Event, Input, Observer};
+pub use context::{Backend, CellDirs, Context, Event, Input, Observer, rng};
 
 mod journal;
 pub use journal::{Claim, Journal, Written};

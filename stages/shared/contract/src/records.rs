@@ -66,6 +66,15 @@ pub struct Prediction {
     pub tokens: usize,
 }
 
+/// One of several sampled answers to a question; `samples.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Which one of its question, from 0.
+    pub sample: usize,
+    /// What was answered.
+    pub prediction: Prediction,
+}
+
 /// Totals over predictions; `scores.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Scores {
@@ -75,7 +84,8 @@ pub struct Scores {
     pub profile: String,
     /// Questions asked; the denominator of every rate.
     pub questions: usize,
-    /// Rates in 0..=1 by name: `accuracy`, `unparsed`, `truncated`, `undecided`; and `tokens`, the mean generated.
+    /// Rates in 0..=1 by name: `accuracy`, `unparsed`, `truncated`, `undecided`; and `tokens`, the mean generated. Where
+    /// answers were sampled also `pass@k` and `maj@n`.
     pub values: BTreeMap<String, f64>,
 }
 
@@ -100,6 +110,8 @@ pub mod files {
     pub const PERSPECTIVES: &str = "perspectives.json";
     /// Of a `scores` artifact.
     pub const PREDICTIONS: &str = "predictions.jsonl";
+    /// Of a `scores` artifact, where answers were sampled.
+    pub const SAMPLES: &str = "samples.jsonl";
     /// Of a `scores` artifact.
     pub const SCORES: &str = "scores.json";
     /// Of a `metrics` artifact.

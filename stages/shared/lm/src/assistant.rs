@@ -218,6 +218,53 @@ impl Features {
     }
 }
 
+impl Features {
+    /// Reads what [`Features::save`] wrote.
+    pub fn load(folder: &Path) -> Result<Self, StageError> {
+        let questions: Vec<String> = jsonl::read_json(&folder.join(QUESTIONS))?;
+        let file = folder.join(FEATURES);
+        let bytes = fs::read(&file).map_err(StageError::io(&file))?;
+        let tensors = SafeTensors::deserialize(&bytes).map_err(|error| weights(&file, error))?;
+        let shape = tensors.tensor("features").map_err(|error| weights(&file, error))?.shape().to_vec();
+        let [rows, paths, size] = shape[..] else {
+            return Err(weights(&file, format!("tensor `features` is {shape:?}, expected three axes")));
+        };
+        let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>, StageError> {
+            let view = tensors.tensor(name).map_err(|error| weights(&file, error))?;
+            if view.dtype() != Dtype::F32 || view.shape() != shape {
+                let problem = format!("tensor `{name}` is {:?}, expected F32 {shape:?}", view.shape());
+                return Err(weights(&file, problem));
+            }
+            Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        };
+        if rows != questions.len() {
+            let problem = format!("features of {rows} questions, `{QUESTIONS}` lists {}", questions.len());
+            return Err(weights(&file, problem));
+        }
+        let values = read("features", &[rows, paths, size])?;
+        let mask = read("mask", &[rows, paths])?;
+        let losses = read("losses", &[rows, paths])?;
+        Ok(Self { questions, paths, size, values, mask, losses })
+    }
+
+    /// Writes the features into a folder; equal features give equal bytes.
+    pub fn save(&self, folder: &Path) -> Result<(), StageError> {
+        jsonl::write_json(&folder.join(QUESTIONS), &self.questions)?;
+        let Self { questions, paths, size, values, mask, losses } = self;
+        let rows = questions.len();
+        let [values, mask, losses] = [values, mask, losses].map(|numbers| bytes(numbers));
+        let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes);
+        let tensors = [
+            ("features", view(&[rows, *paths, *size], &values).map_err(StageError::failed)?),
+            ("mask", view(&[rows, *paths], &mask).map_err(StageError::failed)?),
+            ("losses", view(&[rows, *paths], &losses).map_err(StageError::failed)?),
+        ];
+        let file = folder.join(FEATURES);
+        let bytes = safetensors::serialize(tensors, None).map_err(StageError::failed)?;
+        fs::write(&file, bytes).map_err(StageError::io(&file))
+    }
+}
+
 /// A trained assistant with the features it reads; an `assistant` artifact.
 #[derive(Clone, Debug)]
 pub struct Assistant {
@@ -234,7 +281,17 @@ impl Assistant {
     pub fn load(folder: &Path, device: &Device) -> Result<Self, StageError> {
         let config: AssistantConfig = jsonl::read_json(&folder.join(CONFIG))?;
         let network = load_network(&config, &folder.join(WEIGHTS), device)?;
-        let features = load_features(&config, folder)?;
+        let features = Features::load(folder)?;
+        if (features.paths, features.size) != (config.perspectives.len(), config.feature_size) {
+            let problem = format!(
+                "features of {} paths and width {}, the network reads {} and {}",
+                features.paths,
+                features.size,
+                config.perspectives.len(),
+                config.feature_size
+            );
+            return Err(weights(&folder.join(FEATURES), problem));
+        }
         Ok(Self { config, network, features })
     }
 
@@ -242,19 +299,7 @@ impl Assistant {
     pub fn save(&self, folder: &Path) -> Result<(), StageError> {
         jsonl::write_json(&folder.join(CONFIG), &self.config)?;
         save_network(&self.network, &folder.join(WEIGHTS))?;
-        jsonl::write_json(&folder.join(QUESTIONS), &self.features.questions)?;
-        let Features { questions, paths, size, values, mask, losses } = &self.features;
-        let rows = questions.len();
-        let [values, mask, losses] = [values, mask, losses].map(|numbers| bytes(numbers));
-        let view = |shape: &[usize], bytes| TensorView::new(Dtype::F32, shape.to_vec(), bytes);
-        let tensors = [
-            ("features", view(&[rows, *paths, *size], &values).map_err(StageError::failed)?),
-            ("mask", view(&[rows, *paths], &mask).map_err(StageError::failed)?),
-            ("losses", view(&[rows, *paths], &losses).map_err(StageError::failed)?),
-        ];
-        let file = folder.join(FEATURES);
-        let bytes = safetensors::serialize(tensors, None).map_err(StageError::failed)?;
-        fs::write(&file, bytes).map_err(StageError::io(&file))
+        self.features.save(folder)
     }
 }
 
@@ -274,26 +319,6 @@ fn load_network(
     let mut store = SafetensorsStore::from_file(path);
     network.load_from(&mut store).map_err(|error| weights(path, error))?;
     Ok(network)
-}
-
-fn load_features(config: &AssistantConfig, folder: &Path) -> Result<Features, StageError> {
-    let questions: Vec<String> = jsonl::read_json(&folder.join(QUESTIONS))?;
-    let file = folder.join(FEATURES);
-    let bytes = fs::read(&file).map_err(StageError::io(&file))?;
-    let tensors = SafeTensors::deserialize(&bytes).map_err(|error| weights(&file, error))?;
-    let read = |name: &str, shape: &[usize]| -> Result<Vec<f32>, StageError> {
-        let view = tensors.tensor(name).map_err(|error| weights(&file, error))?;
-        if view.dtype() != Dtype::F32 || view.shape() != shape {
-            let problem = format!("tensor `{name}` is {:?}, expected F32 {shape:?}", view.shape());
-            return Err(weights(&file, problem));
-        }
-        Ok(view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
-    };
-    let (rows, paths, size) = (questions.len(), config.perspectives.len(), config.feature_size);
-    let values = read("features", &[rows, paths, size])?;
-    let mask = read("mask", &[rows, paths])?;
-    let losses = read("losses", &[rows, paths])?;
-    Ok(Features { questions, paths, size, values, mask, losses })
 }
 
 fn weights(path: &Path, problem: impl std::fmt::Display) -> StageError {

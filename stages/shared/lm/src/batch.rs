@@ -20,18 +20,18 @@ pub struct Sequence {
     pub answer_span: Range<usize>,
 }
 
-/// Encodes a prompt with a text that ends in `suffix`.
+/// Joins a prompt, from [`crate::prompt::Prompter`], with a text that ends in `suffix`.
 ///
-/// Prompt, text and suffix are encoded apart: generation sees the same prompt tokens, and the suffix has the same tokens
-/// in every rationale of a question.
+/// Text and suffix are encoded apart from it and from each other: generation sees the same prompt tokens, and the suffix
+/// has the same tokens in every rationale of a question.
 pub fn encode_example(
     tokenizer: &Tokenizer,
-    prompt: &str,
+    prompt: &[u32],
     text: &str,
     suffix: &str,
 ) -> Result<Sequence, LmError> {
     let body = text.strip_suffix(suffix).ok_or_else(|| LmError::NoSuffix { suffix: suffix.to_owned() })?;
-    let mut tokens = tokenizer.encode(prompt)?;
+    let mut tokens = prompt.to_vec();
     let target_start = tokens.len();
     tokens.extend(tokenizer.encode(body)?);
     let answer_start = tokens.len();
@@ -174,9 +174,10 @@ mod tests {
     #[test]
     fn the_suffix_of_a_question_has_the_same_tokens_in_every_rationale() {
         let tokenizer = fixture::tokenizer();
+        let prompt = tokenizer.encode("5 plus 7 is how much?").unwrap();
         let encode = |body: &str| {
             let text = format!("{body} The answer is 12");
-            encode_example(&tokenizer, "5 plus 7 is how much?", &text, " The answer is 12").unwrap()
+            encode_example(&tokenizer, &prompt, &text, " The answer is 12").unwrap()
         };
         let (short, long) = (encode(" so"), encode(" 5 plus 5 is 10, 10 plus 2 is 12\n"));
         let answer = |sequence: &Sequence| sequence.tokens[sequence.answer_span.clone()].to_vec();
@@ -185,7 +186,7 @@ mod tests {
         assert_eq!(short.tokens[..short.target_start], long.tokens[..long.target_start]);
         assert_eq!(short.tokens.last(), Some(&tokenizer.eos()));
         assert_eq!(short.answer_span.end, short.tokens.len() - 1);
-        let error = encode_example(&tokenizer, "5 plus 7?", "It is 12", " The answer is 12").unwrap_err();
+        let error = encode_example(&tokenizer, &prompt, "It is 12", " The answer is 12").unwrap_err();
         assert_eq!(error.to_string(), "the text does not end in ` The answer is 12`");
     }
 

@@ -1,12 +1,18 @@
-//! Greedy generation: batched, with a key-value cache, without autodiff.
+//! Generation, greedy or sampled: batched, with a key-value cache, without autodiff.
 //!
 //! Prompts are answered in batches of similar length. A batch is padded on the right, so every row has its own positions
-//! and its own mask; what a row yields does not depend on its neighbours beyond float rounding.
+//! and its own mask; what a row yields does not depend on its neighbours beyond float rounding, sampled or not. A text ends
+//! with any token of [`crate::tokenizer::Tokenizer::stops`], and with nothing else.
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
+use burn::{
+    module::Module,
+    tensor::{Bool, Device, Int, Tensor, TensorData},
+};
 use contract::StageError;
+use rand_chacha::ChaCha8Rng;
+use rayon::prelude::*;
 
-use crate::{LanguageModel, LmError, llama::Llama};
+use crate::{LanguageModel, LmError, llama::Llama, sample::Sampling, tokenizer::Tokenizer};
 
 /// How to generate.
 #[derive(Clone, Copy, Debug)]
@@ -15,89 +21,138 @@ pub struct Options {
     pub max_new_tokens: usize,
     /// Prompts answered side by side.
     pub batch_size: usize,
+    /// How tokens are drawn; where absent, the likeliest one is taken.
+    pub sampling: Option<Sampling>,
+}
+
+/// What is to be continued.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Request {
+    /// The tokens of the prompt: [`crate::prompt::Prompter`].
+    pub prompt: Vec<u32>,
+    /// What is asked, a question's id; decides the draws of a sampled text, with the number below.
+    pub item: String,
+    /// Which sample of this item, from 0.
+    pub sample: usize,
 }
 
 /// What a model wrote.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Generation {
-    /// The text, without the end-of-text token.
+    /// The text, without the token that ended it.
     pub text: String,
-    /// Generated tokens, the end-of-text token included.
+    /// Generated tokens, the one that ended it included.
     pub tokens: usize,
     /// Whether it was cut at the length limit.
     pub truncated: bool,
 }
 
-/// Hears of each finished batch: the indices of its prompts, and what was generated for them.
+/// Hears of each finished batch: the indices of its requests, and what was generated for them.
 pub type OnBatch<'a> = dyn FnMut(&[usize], &[Generation]) -> Result<(), StageError> + 'a;
 
-/// Answers every prompt, in the order given.
+/// Answers every request, in the order given.
 ///
-/// `go_on` is called before each token, and `on_batch` after each batch with the indices of its prompts and what was
+/// `go_on` is called before each token, and `on_batch` after each batch with the indices of its requests and what was
 /// generated for them; an error from either ends the generation.
 pub fn generate(
     language_model: &LanguageModel,
-    prompts: &[String],
+    requests: &[Request],
     options: &Options,
     go_on: &dyn Fn() -> Result<(), StageError>,
     on_batch: &mut OnBatch,
 ) -> Result<Vec<Generation>, StageError> {
-    use burn::module::Module;
-
     let model = language_model.model.valid();
     let tokenizer = &language_model.tokenizer;
-    let encoded: Vec<Vec<u32>> =
-        prompts.iter().map(|prompt| tokenizer.encode(prompt)).collect::<Result<_, _>>()?;
-    let mut order: Vec<usize> = (0..prompts.len()).collect();
-    order.sort_by_key(|index| (encoded[*index].len(), *index));
+    let mut order: Vec<usize> = (0..requests.len()).collect();
+    order.sort_by_key(|index| (requests[*index].prompt.len(), *index));
 
-    let mut generations = vec![None; prompts.len()];
+    let mut generations = vec![None; requests.len()];
     for indices in order.chunks(options.batch_size.max(1)) {
-        let batch: Vec<&[u32]> = indices.iter().map(|index| encoded[*index].as_slice()).collect();
-        let limit = options.max_new_tokens;
-        let written = greedy(&model, &batch, tokenizer.eos(), tokenizer.pad(), limit, go_on)?;
-        let finished: Vec<Generation> = written
-            .into_iter()
-            .map(|tokens| {
-                let truncated = tokens.last() != Some(&tokenizer.eos());
-                Ok(Generation { text: tokenizer.decode(&tokens)?, tokens: tokens.len(), truncated })
-            })
-            .collect::<Result<_, LmError>>()?;
+        let batch: Vec<&Request> = indices.iter().map(|index| &requests[*index]).collect();
+        let written = write_on(&model, tokenizer, &batch, options, go_on, &mut |_, _| Ok(()))?;
+        let finished: Vec<Generation> =
+            written.iter().map(|tokens| finish(tokenizer, tokens)).collect::<Result<_, LmError>>()?;
         on_batch(indices, &finished)?;
         for (index, generation) in indices.iter().zip(finished) {
             generations[*index] = Some(generation);
         }
     }
-    Ok(generations.into_iter().map(|generation| generation.expect("every prompt is in a batch")).collect())
+    Ok(generations.into_iter().map(|generation| generation.expect("every request is in a batch")).collect())
 }
 
-/// The tokens each prompt is continued with, up to and including the end-of-text token.
-fn greedy(
+/// Answers one request and hands over its text piece by piece, as it is written.
+///
+/// The pieces joined are the text of the generation. A character whose bytes are not all there yet waits for them.
+pub fn stream(
+    language_model: &LanguageModel,
+    request: &Request,
+    options: &Options,
+    on_text: &mut dyn FnMut(&str) -> Result<(), StageError>,
+) -> Result<Generation, StageError> {
+    let model = language_model.model.valid();
+    let tokenizer = &language_model.tokenizer;
+    let (mut so_far, mut shown) = (Vec::new(), 0);
+    let mut on_token = |_: usize, token: u32| {
+        so_far.push(token);
+        let text = finish(tokenizer, &so_far)?.text;
+        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
+        if let Some(piece) = text.get(shown..whole).filter(|piece| !piece.is_empty()) {
+            on_text(piece)?;
+            shown = whole;
+        }
+        Ok(())
+    };
+    let written = write_on(&model, tokenizer, &[request], options, &|| Ok(()), &mut on_token)?;
+    let generation = finish(tokenizer, &written[0])?;
+    if let Some(rest) = generation.text.get(shown..).filter(|rest| !rest.is_empty()) {
+        on_text(rest)?;
+    }
+    Ok(generation)
+}
+
+fn finish(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<Generation, LmError> {
+    let (text, ended) = match tokens.split_last() {
+        Some((last, text)) if tokenizer.stops().contains(last) => (text, true),
+        _ => (tokens, false),
+    };
+    Ok(Generation { text: tokenizer.decode(text)?, tokens: tokens.len(), truncated: !ended })
+}
+
+/// Hears of each token: the request's place in the batch, and the token.
+pub(crate) type OnToken<'a> = dyn FnMut(usize, u32) -> Result<(), StageError> + 'a;
+
+/// The tokens each prompt of a batch is continued with, up to and including one that ends it.
+pub(crate) fn write_on(
     model: &Llama,
-    prompts: &[&[u32]],
-    eos: u32,
-    pad: u32,
-    limit: usize,
+    tokenizer: &Tokenizer,
+    batch: &[&Request],
+    options: &Options,
     go_on: &dyn Fn() -> Result<(), StageError>,
+    on_token: &mut OnToken,
 ) -> Result<Vec<Vec<u32>>, StageError> {
+    let (limit, stops) = (options.max_new_tokens, tokenizer.stops());
+    let prompts: Vec<&[u32]> = batch.iter().map(|request| request.prompt.as_slice()).collect();
     let device = model.device();
     let mut written = vec![Vec::new(); prompts.len()];
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     if longest == 0 || limit == 0 {
         return Ok(written);
     }
+    let mut choice = Choice::new(batch, options);
     let mut cache = model.cache(longest + limit - 1);
     // Rows still computed, by prompt; finished ones leave when a quarter of the batch is idle.
     let mut rows: Vec<usize> = (0..prompts.len()).collect();
-    let mut next = prefill(model, prompts, longest, pad, &device, &mut cache);
+    let logits = prefill(model, &prompts, longest, tokenizer.pad(), &device, &mut cache);
+    let mut next = choice.next(logits, &rows)?;
     for step in 1..=limit {
         go_on()?;
         let mut active = vec![false; rows.len()];
         for (place, row) in rows.iter().enumerate() {
-            let done = written[*row].last() == Some(&eos);
+            let done = written[*row].last().is_some_and(|last| stops.contains(last));
             if !done {
                 written[*row].push(next[place]);
-                active[place] = next[place] != eos;
+                active[place] = !stops.contains(&next[place]);
+                on_token(*row, next[place])?;
             }
         }
         let running = active.iter().filter(|active| **active).count();
@@ -126,12 +181,58 @@ fn greedy(
             &mut cache,
         );
         let [batch, _, width] = hidden.dims();
-        next = argmax(model.logits(hidden.reshape([batch, width])));
+        next = choice.next(model.logits(hidden.reshape([batch, width])), &rows)?;
     }
     Ok(written)
 }
 
-/// Fills the cache with the prompts and returns the first token after each.
+/// How the next tokens of a batch are chosen.
+enum Choice {
+    Greedy,
+    /// One generator a request.
+    Sampled(Sampling, Vec<ChaCha8Rng>),
+}
+
+impl Choice {
+    fn new(batch: &[&Request], options: &Options) -> Self {
+        match options.sampling {
+            None => Self::Greedy,
+            Some(sampling) => {
+                let rng = |request: &&Request| sampling.rng(&request.item, request.sample);
+                Self::Sampled(sampling, batch.iter().map(rng).collect())
+            }
+        }
+    }
+
+    /// The next token of each row.
+    ///
+    /// # Shapes
+    ///
+    /// - logits: `[rows, vocab_size]`; `rows` says which request each row belongs to
+    fn next(&mut self, logits: Tensor<2>, rows: &[usize]) -> Result<Vec<u32>, StageError> {
+        match self {
+            Self::Greedy => {
+                Ok(logits.argmax(1).into_data().iter::<i64>().map(|token| token as u32).collect())
+            }
+            Self::Sampled(sampling, rngs) => {
+                let [_, width] = logits.dims();
+                let logits: Vec<f32> = logits.try_into_vec_as().map_err(StageError::failed)?;
+                let mut drawn = vec![0; rngs.len()];
+                let wanted: Vec<Option<usize>> =
+                    (0..rngs.len()).map(|request| rows.iter().position(|row| *row == request)).collect();
+                let draws = rngs.par_iter_mut().zip(&wanted).zip(&mut drawn);
+                draws.for_each(|((rng, place), drawn)| {
+                    if let Some(place) = place {
+                        *drawn = sampling.draw(&logits[place * width..(place + 1) * width], rng);
+                    }
+                });
+                Ok(rows.iter().map(|row| drawn[*row]).collect())
+            }
+        }
+    }
+}
+
+/// Fills the cache with the prompts and returns the logits after each, `[batch, vocab_size]`.
 fn prefill(
     model: &Llama,
     prompts: &[&[u32]],
@@ -139,7 +240,7 @@ fn prefill(
     pad: u32,
     device: &Device,
     cache: &mut crate::llama::Cache,
-) -> Vec<u32> {
+) -> Tensor<2> {
     let batch = prompts.len();
     let mut tokens = vec![pad as i32; batch * longest];
     let mut last = Vec::with_capacity(batch);
@@ -161,11 +262,7 @@ fn prefill(
     );
     let width = hidden.dims()[2];
     let hidden = hidden.reshape([batch * longest, width]);
-    argmax(model.logits(hidden.select(0, Tensor::from_data(last.as_slice(), device))))
-}
-
-fn argmax(logits: Tensor<2>) -> Vec<u32> {
-    logits.argmax(1).into_data().iter::<i64>().map(|token| token as u32).collect()
+    model.logits(hidden.select(0, Tensor::from_data(last.as_slice(), device)))
 }
 
 #[cfg(test)]
@@ -175,11 +272,12 @@ mod tests {
     use crate::{
         batch::{Sequence, collate},
         fixture,
+        tokenizer::Special,
         train::{Schedule, TrainOptions, Trainer},
     };
 
-    /// A model that has learnt some sums, and their prompts.
-    fn taught() -> (LanguageModel, Vec<String>) {
+    /// A model that has learnt some sums, and requests for them.
+    fn taught() -> (LanguageModel, Vec<Request>) {
         let sequences: Vec<Sequence> = fixture::sequences(16);
         let mut model = fixture::language_model(1);
         let options = TrainOptions::new(1e-2, Schedule::Cosine { steps: 60, warmup: 0.1 });
@@ -189,20 +287,26 @@ mod tests {
             trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
         }
         model.model = trainer.into_model();
-        let prompt =
-            |sequence: &Sequence| model.tokenizer.decode(&sequence.tokens[..sequence.target_start]).unwrap();
-        let prompts = sequences.iter().map(prompt).collect();
-        (model, prompts)
+        let request = |(index, sequence): (usize, &Sequence)| Request {
+            prompt: sequence.tokens[..sequence.target_start].to_vec(),
+            item: format!("q{}", index % 8),
+            sample: index / 8,
+        };
+        let requests = sequences.iter().enumerate().map(request).collect();
+        (model, requests)
     }
 
     fn all(
         model: &LanguageModel,
-        prompts: &[String],
+        prompts: &[Request],
         max_new_tokens: usize,
         batch_size: usize,
     ) -> Vec<Generation> {
+        with(model, prompts, Options { max_new_tokens, batch_size, sampling: None })
+    }
+
+    fn with(model: &LanguageModel, prompts: &[Request], options: Options) -> Vec<Generation> {
         let mut seen = Vec::new();
-        let options = Options { max_new_tokens, batch_size };
         let generations = generate(model, prompts, &options, &|| Ok(()), &mut |indices, finished| {
             assert_eq!(indices.len(), finished.len());
             seen.extend(indices.iter().copied().zip(finished.iter().cloned()));
@@ -226,6 +330,66 @@ mod tests {
         assert!(right > 8, "{together:?}");
     }
 
+    const SAMPLING: Sampling = Sampling { temperature: 1.5, top_k: Some(50), top_p: 0.98, seed: 3 };
+
+    #[test]
+    fn neither_batch_nor_order_nor_company_change_a_sampled_text() {
+        let (model, requests) = taught();
+        let sample = |requests: &[Request], batch_size: usize, sampling: Sampling| {
+            let options = Options { max_new_tokens: 30, batch_size, sampling: Some(sampling) };
+            with(&model, requests, options)
+        };
+        let together = sample(&requests, 16, SAMPLING);
+        assert_eq!(sample(&requests, 1, SAMPLING), together);
+        assert_eq!(sample(&requests, 5, SAMPLING), together);
+        assert_eq!(sample(&requests[3..7], 4, SAMPLING), together[3..7]);
+        let turned: Vec<Request> = requests.iter().rev().cloned().collect();
+        let mut again = sample(&turned, 16, SAMPLING);
+        again.reverse();
+        assert_eq!(again, together);
+
+        assert_ne!(together, all(&model, &requests, 30, 16), "it is hot enough to differ from greedy");
+        assert_ne!(sample(&requests, 16, Sampling { seed: 4, ..SAMPLING }), together);
+        let next: Vec<Request> = requests
+            .iter()
+            .map(|request| Request { sample: request.sample + 2, ..request.clone() })
+            .collect();
+        assert_ne!(sample(&next, 16, SAMPLING), together);
+        let cold = Sampling { temperature: 1e-3, ..SAMPLING };
+        assert_eq!(sample(&requests, 16, cold), all(&model, &requests, 30, 16), "cold sampling is greedy");
+    }
+
+    #[test]
+    fn a_stream_says_the_text_of_the_generation_in_pieces() {
+        let (model, requests) = taught();
+        let options = Options { max_new_tokens: 40, batch_size: 1, sampling: None };
+        for request in &requests[..3] {
+            let mut pieces: Vec<String> = Vec::new();
+            let streamed = stream(&model, request, &options, &mut |piece| {
+                pieces.push(piece.to_owned());
+                Ok(())
+            })
+            .unwrap();
+            assert_eq!(vec![streamed.clone()], all(&model, std::slice::from_ref(request), 40, 1));
+            assert_eq!(pieces.concat(), streamed.text);
+            assert!(pieces.len() > 3, "{pieces:?}");
+        }
+    }
+
+    #[test]
+    fn every_stop_token_ends_a_text_and_stands_in_none() {
+        let (mut model, requests) = taught();
+        let whole = all(&model, &requests[..1], 40, 1).remove(0);
+        let tokens = model.tokenizer.encode(&whole.text).unwrap();
+        let special = Special::new(model.tokenizer.eos(), model.tokenizer.pad());
+        let stops = vec![special.eos, tokens[4]];
+        model.tokenizer = model.tokenizer.with_special(Special { stops, ..special });
+        let cut = all(&model, &requests[..1], 40, 1).remove(0);
+        let first = tokens.iter().position(|token| *token == tokens[4]).unwrap();
+        assert_eq!((cut.tokens, cut.truncated), (first + 1, false));
+        assert_eq!(cut.text, model.tokenizer.decode(&tokens[..first]).unwrap());
+    }
+
     #[test]
     fn the_limit_cuts_and_says_so() {
         let (model, prompts) = taught();
@@ -240,8 +404,8 @@ mod tests {
     #[test]
     fn an_error_from_the_listener_ends_it() {
         let model = fixture::language_model(1);
-        let prompts = vec!["1 plus 1".to_owned(); 4];
-        let options = Options { max_new_tokens: 2, batch_size: 2 };
+        let prompts = vec![Request { prompt: vec![5, 6], item: String::new(), sample: 0 }; 4];
+        let options = Options { max_new_tokens: 2, batch_size: 2, sampling: None };
         let mut calls = 0;
         let result = generate(&model, &prompts, &options, &|| Ok(()), &mut |_, _| {
             calls += 1;

@@ -1,4 +1,4 @@
-//! All model code: the Llama student, its tokenizer, training steps, generation and devices.
+//! All model code: students, the BERT encoder, checkpoints and tokenizers, training steps, generation and devices.
 //!
 //! The only crate that knows what a model is made of, and the only one that names a backend ([`device`]). Kinds load a
 //! [`LanguageModel`], put [`batch::Sequence`]s into a [`batch::Batch`], compute a loss from it, and give that to a
@@ -8,10 +8,35 @@ pub mod device;
 
 pub mod llama;
 
+mod qwen2;
+
+pub mod rope;
+
+pub mod bert;
+
+pub mod encoder;
+
 pub mod tokenizer;
+
+pub mod chat;
+
+pub mod prompt;
+
+mod config;
+
+mod shards;
+
+pub mod gguf;
+
+mod gguf_checkpoint;
+
+mod gguf_tokenizer;
+
+mod weights;
 
 mod language_model;
 pub use language_model::{LanguageModel, LmError};
+pub use shards::ShardsError;
 
 pub mod batch;
 
@@ -19,10 +44,18 @@ pub mod paths;
 
 pub mod train;
 
+pub mod sample;
+
 pub mod generate;
+
+pub mod ask;
 
 pub mod assistant;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod fixture;
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod real_models;

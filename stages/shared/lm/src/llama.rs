@@ -1,4 +1,4 @@
-//! The Llama architecture (SmolLM2 is one), top to bottom.
+//! The Llama architecture (SmolLM2 is one), top to bottom. Qwen2 is the same block with biases on q, k and v.
 //!
 //! Fields carry the names of the Hugging Face checkpoint. There is one set of weights and one attention code with two
 //! entry points: [`Llama::hidden`] over whole sequences, and [`Llama::extend`] over a key-value cache.
@@ -7,25 +7,32 @@
 //! logits for positions nobody asked for: hidden states are gathered first and projected by [`Llama::logits`].
 
 use burn::{
-    module::{Module, Param},
+    module::{Module, Param, ParamId},
     nn::{Embedding, Linear, RmsNorm},
     tensor::{Bool, Device, Int, Tensor, TensorData, activation},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use serde::{Deserialize, Serialize};
+
+use crate::rope::{self, Llama3Scaling};
 
 /// Added to the scores of what may not be attended to; its exponential is zero, and it stays finite.
 const MASKED: f32 = -1e9;
 
-/// A checkpoint's `config.json`. Fields we do not know are ignored; fields we cannot honour are refused on loading.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+/// The architecture of a checkpoint; `model_type` of its `config.json`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ModelType {
+    /// No biases.
+    Llama,
+    /// Biases on q, k and v.
+    Qwen2,
+}
+
+/// What we compute for a checkpoint's `config.json`; fields are named as there.
+#[derive(Clone, Debug, PartialEq)]
 pub struct LlamaConfig {
-    /// `["LlamaForCausalLM"]`.
-    #[serde(default = "architectures")]
-    pub architectures: Vec<String>,
-    /// `llama`.
-    pub model_type: String,
+    /// The architecture.
+    pub model_type: ModelType,
     /// Width of the residual stream.
     pub hidden_size: usize,
     /// Width inside the feed-forward block.
@@ -37,66 +44,27 @@ pub struct LlamaConfig {
     /// Key and value heads; divides `num_attention_heads`.
     pub num_key_value_heads: usize,
     /// Width of a head; `hidden_size / num_attention_heads` where absent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub head_dim: Option<usize>,
-    /// Tokens.
+    /// Rows of the embedding table; at least as many as the tokenizer has tokens.
     pub vocab_size: usize,
     /// Added to the mean square in every norm.
     pub rms_norm_eps: f64,
     /// Base of the rotary frequencies.
-    #[serde(default = "rope_theta")]
     pub rope_theta: f64,
-    /// A scaling of the rotary frequencies; only its absence is supported.
-    #[serde(default)]
-    pub rope_scaling: Option<serde_json::Value>,
+    /// How the rotary frequencies are stretched, if they are.
+    pub rope_scaling: Option<Llama3Scaling>,
     /// Longest sequence the model was made for.
     pub max_position_embeddings: usize,
     /// Whether the vocabulary projection is the embedding table.
-    #[serde(default)]
     pub tie_word_embeddings: bool,
-    /// The activation inside the feed-forward block; only `silu` is supported.
-    #[serde(default = "hidden_act")]
-    pub hidden_act: String,
-    /// Whether the attention projections have a bias; only `false` is supported.
-    #[serde(default)]
-    pub attention_bias: bool,
-    /// Whether the feed-forward projections have a bias; only `false` is supported.
-    #[serde(default)]
-    pub mlp_bias: bool,
     /// Standard deviation of fresh weights.
-    #[serde(default = "initializer_range")]
     pub initializer_range: f64,
     /// The token before a text, where the model has one.
-    #[serde(default)]
     pub bos_token_id: Option<u32>,
-    /// The token that ends a text.
-    pub eos_token_id: u32,
-    /// The token that fills up a batch; `eos_token_id` where absent.
-    #[serde(default)]
+    /// The tokens that end a text; at least one.
+    pub eos_token_id: Vec<u32>,
+    /// The token that fills up a batch; the end of a text where absent.
     pub pad_token_id: Option<u32>,
-    /// Number format of the weights.
-    #[serde(default = "torch_dtype")]
-    pub torch_dtype: String,
-}
-
-fn architectures() -> Vec<String> {
-    vec!["LlamaForCausalLM".into()]
-}
-
-fn rope_theta() -> f64 {
-    10_000.0
-}
-
-fn hidden_act() -> String {
-    "silu".into()
-}
-
-fn initializer_range() -> f64 {
-    0.02
-}
-
-fn torch_dtype() -> String {
-    "float32".into()
 }
 
 /// The shape of a model made from scratch; what [`LlamaConfig::new`] needs to know.
@@ -120,8 +88,7 @@ impl LlamaConfig {
     /// The configuration of a model made from scratch: tied embeddings, 2048 positions.
     pub fn new(size: LlamaSize, eos: u32, pad: u32) -> Self {
         Self {
-            architectures: architectures(),
-            model_type: "llama".into(),
+            model_type: ModelType::Llama,
             hidden_size: size.hidden_size,
             intermediate_size: size.intermediate_size,
             num_hidden_layers: size.num_hidden_layers,
@@ -130,24 +97,40 @@ impl LlamaConfig {
             head_dim: None,
             vocab_size: size.vocab_size,
             rms_norm_eps: 1e-5,
-            rope_theta: rope_theta(),
+            rope_theta: 10_000.0,
             rope_scaling: None,
             max_position_embeddings: 2048,
             tie_word_embeddings: true,
-            hidden_act: hidden_act(),
-            attention_bias: false,
-            mlp_bias: false,
-            initializer_range: initializer_range(),
+            initializer_range: 0.02,
             bos_token_id: None,
-            eos_token_id: eos,
+            eos_token_id: vec![eos],
             pad_token_id: Some(pad),
-            torch_dtype: torch_dtype(),
         }
     }
 
     /// The width of a head.
     pub fn head_size(&self) -> usize {
         self.head_dim.unwrap_or(self.hidden_size / self.num_attention_heads)
+    }
+
+    /// How many weights the model has; nothing where there are more than any machine could hold.
+    pub fn parameters(&self) -> Option<usize> {
+        let head = match self.head_dim {
+            Some(size) => size,
+            None => self.hidden_size.checked_div(self.num_attention_heads)?,
+        };
+        let (hidden, heads) = (self.hidden_size, self.num_attention_heads.checked_mul(head)?);
+        let keys = self.num_key_value_heads.checked_mul(head)?;
+        let attention = hidden.checked_mul(heads.checked_add(keys)?)?.checked_mul(2)?;
+        let biases = match self.model_type {
+            ModelType::Llama => 0,
+            ModelType::Qwen2 => keys.checked_mul(2)?.checked_add(heads)?,
+        };
+        let mlp = hidden.checked_mul(self.intermediate_size)?.checked_mul(3)?;
+        let layer = [attention, biases, mlp, hidden, hidden].into_iter().try_fold(0, usize::checked_add)?;
+        let tables = if self.tie_word_embeddings { 1 } else { 2 };
+        let table = self.vocab_size.checked_mul(hidden)?.checked_mul(tables)?;
+        layer.checked_mul(self.num_hidden_layers)?.checked_add(table)?.checked_add(hidden)
     }
 
     /// What in this configuration we cannot compute, by field.
@@ -158,11 +141,10 @@ impl LlamaConfig {
                 problems.push((field, problem.to_owned()));
             }
         };
-        require(self.model_type == "llama", "model_type", "only `llama` is supported");
-        require(self.rope_scaling.is_none(), "rope_scaling", "only null is supported");
-        require(self.hidden_act == "silu", "hidden_act", "only `silu` is supported");
-        require(!self.attention_bias, "attention_bias", "only false is supported");
-        require(!self.mlp_bias, "mlp_bias", "only false is supported");
+        require(self.hidden_size > 0, "hidden_size", "must be at least 1");
+        require(self.intermediate_size > 0, "intermediate_size", "must be at least 1");
+        require(self.vocab_size > 0, "vocab_size", "must be at least 1");
+        require(self.rope_theta > 0.0, "rope_theta", "must be above 0");
         require(self.num_hidden_layers > 0, "num_hidden_layers", "must be at least 1");
         require(self.num_attention_heads > 0, "num_attention_heads", "must be at least 1");
         require(
@@ -197,8 +179,9 @@ struct LlamaModel {
     embed_tokens: Embedding,
     layers: Vec<LlamaLayer>,
     norm: RmsNorm,
+    /// Radians a token, by pair of coordinates of a head.
     #[module(skip)]
-    rope_theta: f64,
+    rope_frequencies: Vec<f32>,
 }
 
 #[derive(Module, Debug)]
@@ -285,18 +268,23 @@ impl Llama {
     /// A model with fresh weights, the same on every machine for the same seed.
     pub fn init(config: &LlamaConfig, seed: u64, device: &Device) -> Self {
         let mut rng = ChaCha8Rng::seed_from_u64(seed);
-        Self::build(config, device, &mut |shape| normal(shape, config.initializer_range, &mut rng))
+        Self::build(config, device, &mut |shape| {
+            Param::from_data(normal(shape, config.initializer_range, &mut rng), device)
+        })
     }
 
-    /// A model whose weights are zero, to be loaded.
+    /// A model to be loaded: its weights take no memory until they are asked for, and would be zero.
     pub(crate) fn blank(config: &LlamaConfig, device: &Device) -> Self {
-        Self::build(config, device, &mut |shape| TensorData::zeros::<f32, _>(shape))
+        Self::build(config, device, &mut |shape| {
+            let zeros = move |device: &Device, _| Tensor::zeros(shape, device);
+            Param::uninitialized(ParamId::new(), zeros, device.clone(), true, shape.into())
+        })
     }
 
     fn build(
         config: &LlamaConfig,
         device: &Device,
-        weights: &mut dyn FnMut([usize; 2]) -> TensorData,
+        weights: &mut dyn FnMut([usize; 2]) -> Param<Tensor<2>>,
     ) -> Self {
         let hidden = config.hidden_size;
         let heads = Heads {
@@ -305,9 +293,14 @@ impl Llama {
             size: config.head_size(),
         };
         let (queries, keys) = (config.num_attention_heads * heads.size, heads.key_value * heads.size);
-        let mut linear = |input: usize, output: usize| Linear {
-            weight: Param::from_data(weights([input, output]), device),
-            bias: None,
+        let mut linear =
+            |input: usize, output: usize| Linear { weight: weights([input, output]), bias: None };
+        let bias = |linear: Linear| match config.model_type {
+            ModelType::Llama => linear,
+            ModelType::Qwen2 => {
+                let output = linear.weight.lazy_shape()[1];
+                Linear { bias: Some(Param::from_tensor(Tensor::zeros([output], device))), ..linear }
+            }
         };
         let norm = || RmsNorm {
             gamma: Param::from_tensor(Tensor::ones([hidden], device)),
@@ -317,9 +310,9 @@ impl Llama {
             .map(|_| LlamaLayer {
                 input_layernorm: norm(),
                 self_attn: LlamaAttention {
-                    q_proj: linear(hidden, queries),
-                    k_proj: linear(hidden, keys),
-                    v_proj: linear(hidden, keys),
+                    q_proj: bias(linear(hidden, queries)),
+                    k_proj: bias(linear(hidden, keys)),
+                    v_proj: bias(linear(hidden, keys)),
                     o_proj: linear(queries, hidden),
                     heads,
                 },
@@ -332,9 +325,9 @@ impl Llama {
             })
             .collect();
         let lm_head = (!config.tie_word_embeddings).then(|| linear(hidden, config.vocab_size));
-        let embed_tokens =
-            Embedding { weight: Param::from_data(weights([config.vocab_size, hidden]), device) };
-        let model = LlamaModel { embed_tokens, layers, norm: norm(), rope_theta: config.rope_theta };
+        let embed_tokens = Embedding { weight: weights([config.vocab_size, hidden]) };
+        let rope_frequencies = rope::frequencies(heads.size, config.rope_theta, config.rope_scaling.as_ref());
+        let model = LlamaModel { embed_tokens, layers, norm: norm(), rope_frequencies };
         Self { model, lm_head }
     }
 
@@ -428,7 +421,7 @@ impl LlamaModel {
     ) -> Tensor<3> {
         let [batch, length] = tokens.dims();
         let heads = self.layers.first().expect("a model has at least one layer").self_attn.heads;
-        let frame = Frame::new(positions, mask, heads, self.rope_theta);
+        let frame = Frame::new(positions, mask, heads, &self.rope_frequencies);
         // [batch * length, hidden]: flat, so that every product with a weight is one matrix product.
         let table = self.embed_tokens.weight.val();
         let mut x = table.select(0, tokens.reshape([batch * length]));
@@ -462,14 +455,12 @@ struct Frame {
 }
 
 impl Frame {
-    fn new(positions: Tensor<2, Int>, mask: Tensor<3, Bool>, heads: Heads, theta: f64) -> Self {
+    fn new(positions: Tensor<2, Int>, mask: Tensor<3, Bool>, heads: Heads, frequencies: &[f32]) -> Self {
         let [batch, length] = positions.dims();
         let [_, _, attended] = mask.dims();
         let device = positions.device();
         let half = heads.size / 2;
-        let frequencies: Vec<f32> =
-            (0..half).map(|i| theta.powf(-2.0 * i as f64 / heads.size as f64) as f32).collect();
-        let frequencies = Tensor::<2>::from_data(TensorData::new(frequencies, [1, half]), &device);
+        let frequencies = Tensor::<2>::from_data(TensorData::new(frequencies.to_vec(), [1, half]), &device);
         // [rows, half]
         let angles = positions.float().reshape([batch * length, 1]) * frequencies;
         let (cos, sin) = (angles.clone().cos(), angles.sin());
@@ -560,10 +551,9 @@ fn normal(shape: [usize; 2], deviation: f64, rng: &mut ChaCha8Rng) -> TensorData
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::fixture;
+    use crate::{LanguageModel, fixture};
 
     fn random_tokens(shape: [usize; 2], vocab: i32) -> Tensor<2, Int> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
@@ -586,24 +576,23 @@ mod tests {
     #[test]
     fn logits_are_those_of_transformers() {
         // fixtures/reference.py; both sides compute in f32 and round differently, hence not bit-equal.
-        let reference: serde_json::Value =
-            serde_json::from_slice(&std::fs::read(fixture::tiny_llama().join("logits.json")).unwrap())
-                .unwrap();
-        let rows = |value: &serde_json::Value| -> Vec<f64> {
-            let flat = value.as_array().unwrap().iter().flat_map(|value| match value {
-                serde_json::Value::Array(inner) => inner.clone(),
-                other => vec![other.clone()],
-            });
-            flat.map(|number| number.as_f64().unwrap()).collect()
+        for name in ["tiny-llama", "tiny-llama3"] {
+            fixture::assert_reference_logits(name, &fixture::loaded(name), 1e-5);
+        }
+    }
+
+    #[test]
+    fn parameters_are_counted_before_there_are_any() {
+        let count = |name: &str| {
+            let LanguageModel { model, config, .. } = fixture::loaded(name);
+            (model.num_params(), config)
         };
-        let tokens: Vec<i32> = rows(&reference["tokens"]).iter().map(|token| *token as i32).collect();
-        let tokens = Tensor::from_data(TensorData::new(tokens, [2, 7]), &fixture::device());
-        let model = fixture::tiny_llama_model().model;
-        let hidden = model.hidden(tokens, positions(2, 0..7), causal(2, 7, 7));
-        let logits = model.logits(hidden.reshape([14, 16])).into_data();
-        let expected: Vec<f64> = reference["logits"].as_array().unwrap().iter().flat_map(rows).collect();
-        assert_eq!(expected.len(), 2 * 7 * 40);
-        fixture::assert_close(&logits.iter::<f64>().collect::<Vec<_>>(), &expected, 1e-5);
+        for name in ["tiny-llama", "tiny-llama3", "tiny-qwen2"] {
+            let (found, config) = count(name);
+            assert_eq!(config.parameters(), Some(found), "{name}");
+        }
+        let huge = LlamaConfig { num_hidden_layers: usize::MAX / 2, ..fixture::config() };
+        assert_eq!(huge.parameters(), None);
     }
 
     #[test]
@@ -663,8 +652,8 @@ mod tests {
         let mut config = fixture::config();
         assert_eq!(config.problems(), vec![]);
         config.num_key_value_heads = 3;
-        config.attention_bias = true;
+        config.vocab_size = 0;
         let fields: Vec<_> = config.problems().into_iter().map(|(field, _)| field).collect();
-        assert_eq!(fields, ["attention_bias", "num_key_value_heads"]);
+        assert_eq!(fields, ["vocab_size", "num_key_value_heads"]);
     }
 }

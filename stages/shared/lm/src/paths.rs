@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use contract::records::{Question, QuestionRationales};
+use contract::records::QuestionRationales;
 use rayon::prelude::*;
 
 use crate::{
     LmError,
     batch::{Sequence, encode_example},
+    prompt::Prompter,
     tokenizer::Tokenizer,
 };
 
@@ -24,6 +25,9 @@ pub enum PathsError {
         /// The perspective.
         perspective: String,
     },
+    /// Nothing can be asked of this model.
+    #[error(transparent)]
+    Prompt(LmError),
     /// A rationale could not be encoded.
     #[error("question `{question}`, perspective `{perspective}`: {source}")]
     Encode {
@@ -39,7 +43,12 @@ pub enum PathsError {
 
 impl From<PathsError> for contract::StageError {
     fn from(error: PathsError) -> Self {
-        Self::failed(error)
+        match error {
+            PathsError::Prompt(error) => error.into(),
+            error @ (PathsError::UnknownPerspective { .. } | PathsError::Encode { .. }) => {
+                Self::failed(error)
+            }
+        }
     }
 }
 
@@ -64,7 +73,7 @@ pub struct Paths {
 }
 
 impl Paths {
-    /// Encodes rationales; `frame` gives a question's prompt and answer suffix.
+    /// Encodes rationales behind their questions' prompts.
     ///
     /// Sequences of more than `max_tokens` are left out whole: cut, they would lose their answer.
     pub fn encode(
@@ -72,7 +81,6 @@ impl Paths {
         perspectives: Vec<String>,
         records: &[QuestionRationales],
         max_tokens: usize,
-        frame: impl Fn(&Question) -> (String, String) + Sync,
     ) -> Result<Self, PathsError> {
         let known: BTreeSet<&str> = perspectives.iter().map(String::as_str).collect();
         for record in records {
@@ -85,16 +93,21 @@ impl Paths {
                 }
             }
         }
+        let prompter = Prompter::new(tokenizer).map_err(PathsError::Prompt)?;
         let encode = |record: &QuestionRationales| -> Result<Vec<Option<Sequence>>, PathsError> {
-            let (prompt, suffix) = frame(&record.question);
+            let failed = |perspective: &str, source| PathsError::Encode {
+                question: record.question.id.clone(),
+                perspective: perspective.to_owned(),
+                source,
+            };
+            let Some(first) = record.rationales.first() else { return Ok(vec![None; perspectives.len()]) };
+            let prompt =
+                prompter.question(&record.question).map_err(|source| failed(&first.perspective, source))?;
+            let suffix = tasks::answer_suffix(&record.question);
             let path = |perspective: &String| {
                 let rationale = record.rationales.iter().find(|r| r.perspective == *perspective)?;
                 let sequence = encode_example(tokenizer, &prompt, &rationale.text, &suffix);
-                Some(sequence.map_err(|source| PathsError::Encode {
-                    question: record.question.id.clone(),
-                    perspective: perspective.clone(),
-                    source,
-                }))
+                Some(sequence.map_err(|source| failed(perspective, source)))
             };
             perspectives.iter().map(|perspective| path(perspective).transpose()).collect()
         };
@@ -138,7 +151,7 @@ pub fn groups<T>(rows: &mut [T], tokens_at_once: usize, length: impl Fn(&T) -> u
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use contract::records::Rationale;
+    use contract::records::{Question, Rationale};
 
     use super::*;
 
@@ -160,16 +173,21 @@ mod tests {
         QuestionRationales { question, rationales: rationales.iter().map(rationale).collect() }
     }
 
+    /// A rationale with its answer.
+    fn with(steps: &str, answer: u32) -> String {
+        format!("{steps}The answer is \\boxed{{{answer}}}")
+    }
+
     fn encode(records: &[QuestionRationales], max_tokens: usize) -> Result<Paths, PathsError> {
         let tokenizer = Tokenizer::train(std::iter::once("1 + 1? = 2".to_owned()), 300).unwrap();
         let perspectives = vec!["planning".to_owned(), "analogy".to_owned()];
-        let frame = |question: &Question| (question.question.clone(), format!("= {}", question.answer));
-        Paths::encode(&tokenizer, perspectives, records, max_tokens, frame)
+        Paths::encode(&tokenizer, perspectives, records, max_tokens)
     }
 
     #[test]
     fn paths_stand_in_the_order_of_the_perspectives() {
-        let records = [record("a", &[("analogy", "so = 2"), ("planning", "= 2")]), record("b", &[])];
+        let records =
+            [record("a", &[("analogy", &with("so ", 2)), ("planning", &with("", 2))]), record("b", &[])];
         let paths = encode(&records, 100).unwrap();
         assert_eq!(paths.questions.len(), 1, "a question without paths is left out");
         let lengths: Vec<usize> =
@@ -183,9 +201,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_encoded_is_named() {
-        let unknown = encode(&[record("a", &[("poetry", "= 2")])], 100).unwrap_err();
+        let unknown = encode(&[record("a", &[("poetry", &with("", 2))])], 100).unwrap_err();
         assert!(unknown.to_string().contains("`poetry`"), "{unknown}");
-        let suffix = encode(&[record("a", &[("planning", "= 3")])], 100).unwrap_err();
+        let suffix = encode(&[record("a", &[("planning", &with("", 3))])], 100).unwrap_err();
         assert!(suffix.to_string().starts_with("question `a`, perspective `planning`"), "{suffix}");
     }
 

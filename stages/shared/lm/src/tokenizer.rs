@@ -1,9 +1,12 @@
 //! Text to tokens and back, over Hugging Face `tokenizer.json` files.
 //!
 //! Encoding never adds tokens of its own, and a special token spelled out in a text is encoded as plain characters: a
-//! dataset cannot end a sequence.
+//! dataset cannot end a sequence. Only [`Tokenizer::encode_rendered`] takes special tokens for what they are.
 
-use std::path::Path;
+use std::{
+    path::Path,
+    sync::{Arc, OnceLock},
+};
 
 use tokenizers::{
     AddedToken, ModelWrapper, PreTokenizerWrapper,
@@ -21,12 +24,35 @@ use crate::LmError;
 const PAD: &str = "<|pad|>";
 const EOS: &str = "<|endoftext|>";
 
-/// A tokenizer with the two special tokens training and generation need.
+/// The tokens with a meaning, and how a conversation is written; from a checkpoint's configuration files.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Special {
+    /// The token before a text, where the model has one.
+    pub bos: Option<u32>,
+    /// The token that ends a text.
+    pub eos: u32,
+    /// Every token that ends what a model says; `eos` is one of them.
+    pub stops: Vec<u32>,
+    /// The token that fills up a batch.
+    pub pad: u32,
+    /// The Jinja template that writes a conversation as one text.
+    pub chat_template: Option<String>,
+}
+
+impl Special {
+    /// Only an end and a filler.
+    pub fn new(eos: u32, pad: u32) -> Self {
+        Self { eos, stops: vec![eos], pad, ..Self::default() }
+    }
+}
+
+/// A tokenizer with the special tokens training and generation need.
 #[derive(Clone)]
 pub struct Tokenizer {
     inner: tokenizers::Tokenizer,
-    eos: u32,
-    pad: u32,
+    /// The same, but it knows special tokens; made when first asked for.
+    rendered: OnceLock<Arc<tokenizers::Tokenizer>>,
+    special: Special,
 }
 
 impl std::fmt::Debug for Tokenizer {
@@ -66,19 +92,33 @@ impl Tokenizer {
             .map_err(LmError::Tokenizer)?;
         let id = |token| inner.token_to_id(token).expect("the trainer adds its special tokens");
         let (pad, eos) = (id(PAD), id(EOS));
-        Ok(Self::new(inner, eos, pad))
+        Ok(Self::new(inner, Special::new(eos, pad)))
     }
 
     /// Reads a `tokenizer.json`; the special tokens come from the model's configuration.
-    pub fn load(path: &Path, eos: u32, pad: u32) -> Result<Self, LmError> {
+    pub fn load(path: &Path, special: Special) -> Result<Self, LmError> {
         let bytes = std::fs::read(path).map_err(|source| LmError::Io { path: path.to_owned(), source })?;
-        let inner = tokenizers::Tokenizer::from_bytes(bytes).map_err(LmError::Tokenizer)?;
-        Ok(Self::new(inner, eos, pad))
+        Self::parse(path, &bytes, special)
     }
 
-    fn new(mut inner: tokenizers::Tokenizer, eos: u32, pad: u32) -> Self {
+    /// Reads the text of a `tokenizer.json` that came out of a file.
+    pub(crate) fn parse(path: &Path, json: &[u8], special: Special) -> Result<Self, LmError> {
+        let inner = tokenizers::Tokenizer::from_bytes(json)
+            .map_err(|source| LmError::TokenizerFile { path: path.to_owned(), source })?;
+        Ok(Self::new(inner, special))
+    }
+
+    fn new(mut inner: tokenizers::Tokenizer, special: Special) -> Self {
         inner.set_encode_special_tokens(true);
-        Self { inner, eos, pad }
+        // What a file says of cutting and filling is for other programs: we do both ourselves.
+        inner.with_padding(None);
+        inner.with_truncation(None).expect("no truncation is always valid");
+        Self { inner, rendered: OnceLock::new(), special }
+    }
+
+    /// The same tokenizer with other special tokens.
+    pub(crate) fn with_special(self, special: Special) -> Self {
+        Self { special, ..self }
     }
 
     /// Writes a `tokenizer.json`.
@@ -93,6 +133,19 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The tokens of a text that a chat template wrote: special tokens spelled out in it are those tokens.
+    ///
+    /// What a user or a dataset says must not be in such a text unless it was checked for special tokens first.
+    pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>, LmError> {
+        let rendered = self.rendered.get_or_init(|| {
+            let mut inner = self.inner.clone();
+            inner.set_encode_special_tokens(false);
+            Arc::new(inner)
+        });
+        let encoding = rendered.encode_fast(text, false).map_err(LmError::Tokenizer)?;
+        Ok(encoding.get_ids().to_vec())
+    }
+
     /// The text of tokens; special tokens are left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, LmError> {
         self.inner.decode(tokens, true).map_err(LmError::Tokenizer)
@@ -100,17 +153,42 @@ impl Tokenizer {
 
     /// The token that ends a text.
     pub fn eos(&self) -> u32 {
-        self.eos
+        self.special.eos
+    }
+
+    /// Every token that ends what the model says; [`Tokenizer::eos`] is one of them.
+    pub fn stops(&self) -> &[u32] {
+        &self.special.stops
+    }
+
+    /// The token before a text, where the model has one.
+    pub fn bos(&self) -> Option<u32> {
+        self.special.bos
+    }
+
+    /// The Jinja template that writes a conversation as one text, where the model has one.
+    pub fn chat_template(&self) -> Option<&str> {
+        self.special.chat_template.as_deref()
     }
 
     /// The token that fills up a batch.
     pub fn pad(&self) -> u32 {
-        self.pad
+        self.special.pad
     }
 
     /// How a token is written, if there is such a token.
     pub fn token(&self, id: u32) -> Option<String> {
         self.inner.id_to_token(id)
+    }
+
+    /// The id of a token as it is written.
+    pub fn id(&self, token: &str) -> Option<u32> {
+        self.inner.token_to_id(token)
+    }
+
+    /// The largest id of a token.
+    pub fn largest_id(&self) -> u32 {
+        self.inner.get_vocab(true).into_values().max().unwrap_or(0)
     }
 
     /// Tokens, special ones included.
@@ -149,6 +227,10 @@ mod tests {
         let tokens = tokenizer.encode("apples <|endoftext|> more").unwrap();
         assert!(!tokens.contains(&tokenizer.eos()));
         assert_eq!(tokenizer.decode(&tokens).unwrap(), "apples <|endoftext|> more");
+        // A rendered template may.
+        let tokens = tokenizer.encode_rendered("apples <|endoftext|> more").unwrap();
+        assert!(tokens.contains(&tokenizer.eos()));
+        assert_eq!(tokenizer.decode(&tokens).unwrap(), "apples  more");
     }
 
     #[test]
@@ -159,7 +241,7 @@ mod tests {
         tokenizer.save(&one).unwrap();
         Tokenizer::train(texts(), 400).unwrap().save(&two).unwrap();
         assert_eq!(std::fs::read(&one).unwrap(), std::fs::read(&two).unwrap());
-        let loaded = Tokenizer::load(&one, tokenizer.eos(), tokenizer.pad()).unwrap();
+        let loaded = Tokenizer::load(&one, Special::new(tokenizer.eos(), tokenizer.pad())).unwrap();
         assert_eq!(loaded.encode("Tom <|pad|> 12").unwrap(), tokenizer.encode("Tom <|pad|> 12").unwrap());
     }
 }

@@ -14,7 +14,7 @@ mod mersenne;
 pub mod gpqa;
 
 mod prompt;
-pub use prompt::{answer_suffix, prompt};
+pub use prompt::{answer_suffix, asked, message, prompt};
 
 mod extract;
 

@@ -1,11 +1,20 @@
 //! What a model is asked, and how an answer is written.
 //!
-//! Prompts are plain text, for models without a chat template, and end in a line break: the rationale
-//! follows directly, so that prompt and rationale tokenise the same apart and together.
+//! A model with a chat template is sent a [`message`]; any other reads a plain [`prompt`], which ends in a line break: the
+//! rationale follows directly, so that prompt and rationale tokenise the same apart and together.
 
 use contract::records::Question;
 
 use crate::{DeclaredTask, Task, gpqa, score};
+
+/// The question with its choices, one a line.
+pub fn asked(question: &Question) -> String {
+    let mut asked = gpqa::unsealed(&question.question).trim().to_owned();
+    for (index, choice) in score::choices(question).iter().enumerate() {
+        asked.push_str(&format!("\n{}) {choice}", letter(index)));
+    }
+    asked
+}
 
 /// What the model is asked; a rationale follows directly.
 ///
@@ -16,21 +25,31 @@ pub fn prompt(question: &Question) -> String {
         return asked;
     }
     let task = question.task.parse::<Task>().ok();
-    let mut asked = gpqa::unsealed(&question.question).trim().to_owned();
-    for (index, choice) in score::choices(question).iter().enumerate() {
-        asked.push_str(&format!("\n{}) {choice}", letter(index)));
-    }
+    let asked = asked(question);
     if task.is_some_and(Task::is_builtin) {
         return format!("Q: {asked}\nA:\n");
     }
-    let wanted = if !question.choices.is_empty() {
+    format!("Question: {asked}\n{}\nAnswer:\n", wanted(question))
+}
+
+/// What a user says to a model that chats: the question, and the box that scoring looks for first.
+pub fn message(question: &Question) -> String {
+    let declared = DeclaredTask::of(question);
+    if let Some(asked) = declared.as_ref().and_then(|declared| declared.asked(question)) {
+        return asked;
+    }
+    format!("{}\n{}", asked(question), wanted(question))
+}
+
+/// The form of the answer.
+fn wanted(question: &Question) -> &'static str {
+    if !question.choices.is_empty() {
         "Please reason step by step, and answer with the letter in \\boxed{}."
     } else if score::Answer::of(question) == score::Answer::YesNo {
         "Please reason step by step, and answer Yes or No in \\boxed{}."
     } else {
         "Please reason step by step, and put your final answer within \\boxed{}."
-    };
-    format!("Question: {asked}\n{wanted}\nAnswer:\n")
+    }
 }
 
 /// The sentence every kept rationale ends with.
@@ -74,6 +93,14 @@ mod tests {
             prompt(&question(Task::Strategyqa, "Is it?", &[])).contains("answer Yes or No in \\boxed{}.")
         );
         assert!(prompt(&question(Task::Gsm8k, "How many?", &[])).contains("final answer within \\boxed{}."));
+        assert_eq!(
+            message(&question(Task::Csqa, " Where? ", &["bank", "mall"])),
+            "Where?\nA) bank\nB) mall\nPlease reason step by step, and answer with the letter in \\boxed{}."
+        );
+        assert_eq!(
+            message(&question(Task::Arithmetic, "1 + 1?", &[])),
+            "1 + 1?\nPlease reason step by step, and put your final answer within \\boxed{}."
+        );
         assert_eq!(answer_suffix(&question(Task::Csqa, "", &[])), "The answer is \\boxed{B}");
     }
 }
