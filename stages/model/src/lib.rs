@@ -1,9 +1,10 @@
-//! Kind `model`: a base student, loaded from a Hugging Face folder or made from scratch.
+//! Kind `model`: a base student, loaded from a checkpoint on disk or on the Hugging Face hub, or made from scratch.
 //!
 //! A model made from scratch gets a vocabulary learnt from the texts it is given and, where `pretrain` says so, learns to
 //! answer the corpus questions directly, without reasoning, and lines of elementary facts. Rationales enter its weights only on
 //! request: what a base student already knows about reasoning is the baseline of everything after it.
 
+mod hub;
 mod pretrain;
 
 use std::collections::BTreeMap;
@@ -21,6 +22,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tasks::Task;
 
+use hub::Hub;
+pub use hub::HubModel;
+
 /// The kind `model`.
 pub struct Model;
 
@@ -36,17 +40,22 @@ pub struct ModelParams {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Source {
-    /// A Hugging Face folder on disk; no input port is read.
+    /// A checkpoint on disk; no input port is read.
     Folder(Folder),
+    /// A checkpoint on the Hugging Face hub, `owner/name@revision`; no input port is read. It is downloaded when the
+    /// cell runs, unless the hub's cache has it; the environment variable HF_TOKEN opens what is not public. A commit
+    /// always means the same model, a branch such as `main` (the default) does not.
+    Hf(HubModel),
     /// A fresh model; needs `corpus`.
     Scratch(Scratch),
 }
 
-/// A Hugging Face folder.
+/// A checkpoint on disk: Llama or Qwen2.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Folder {
-    /// The folder with `config.json`, `tokenizer.json` and `model.safetensors`.
+    /// A folder with `config.json`, `tokenizer.json` and safetensors (one file, or several with an index); or a `.gguf`
+    /// file; or a folder with one `.gguf` file and no `config.json`.
     pub path: FilePath,
 }
 
@@ -148,7 +157,8 @@ impl Stage for Model {
 
     const NAME: &'static str = "model";
     const VERSION: u32 = 2;
-    const ABOUT: &'static str = "a base student, loaded from a Hugging Face folder or made from scratch";
+    const ABOUT: &'static str =
+        "a base student, loaded from disk or the Hugging Face hub, or made from scratch";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
     const INPUTS: &'static [Port] = &[
@@ -201,7 +211,7 @@ impl Stage for Model {
 
     fn reads(params: &ModelParams, _: &str) -> bool {
         match params.source {
-            Source::Folder(_) => false,
+            Source::Folder(_) | Source::Hf(_) => false,
             Source::Scratch(_) => true,
         }
     }
@@ -210,6 +220,10 @@ impl Stage for Model {
         let device = device::open(context.backend())?;
         let (model, metrics) = match params.source {
             Source::Folder(folder) => (LanguageModel::load(folder.path.as_ref(), &device)?, Vec::new()),
+            Source::Hf(model) => {
+                let folder = Hub::from_env().folder(&model, context)?;
+                (LanguageModel::load(&folder, &device)?, Vec::new())
+            }
             Source::Scratch(scratch) => fresh(&scratch, &device, context)?,
         };
         model.save(context.output("model"))?;

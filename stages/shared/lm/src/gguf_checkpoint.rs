@@ -175,6 +175,16 @@ fn config(file: &Gguf) -> Result<LlamaConfig, GgufError> {
     let rope_theta = decimal("rope.freq_base")?.unwrap_or(10_000.0);
     let rope_scaling = match file.tensors().get(ROPE_FREQUENCIES) {
         None => None,
+        Some(info) if info.elements != head_size / 2 => {
+            let problem =
+                format!("there is one for {} pairs of coordinates, not {}", info.elements, head_size / 2);
+            return Err(GgufError::Tensor {
+                path: file.path().to_owned(),
+                tensor: ROPE_FREQUENCIES.into(),
+                offset: info.offset,
+                problem,
+            });
+        }
         Some(_) => rope::scaling_of(&file.read(ROPE_FREQUENCIES)?, rope_theta).map_err(|()| {
             file.refuse(&key("rope.freq_base"), "is scaled by divisors that are not those of `llama3`")
         })?,
@@ -233,8 +243,10 @@ fn config(file: &Gguf) -> Result<LlamaConfig, GgufError> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
-    use crate::{config, fixture};
+    use crate::{LanguageModel, config, fixture};
 
     #[test]
     fn the_twin_of_a_folder_is_the_same_model() {
@@ -242,6 +254,31 @@ mod tests {
         fixture::assert_reference_logits("tiny-llama3", &twin, 1e-5);
         let folder = config::load(&fixture::folder("tiny-llama3")).unwrap();
         assert_eq!(twin.config, folder);
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 100, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_damaged_file_is_another_model_or_none(
+            flips in prop::collection::vec((0usize..13_000, any::<u8>()), 1..4),
+            length in 8_000usize..60_000,
+        ) {
+            let folder = tempfile::tempdir().unwrap();
+            let path = folder.path().join("model.gguf");
+            for name in ["tiny-llama3.gguf", "tiny-qwen2.gguf"] {
+                let mut bytes = std::fs::read(fixture::folder(name)).unwrap();
+                for (place, byte) in &flips {
+                    bytes[*place] = *byte;
+                }
+                bytes.truncate(length.max(14_000));
+                std::fs::write(&path, bytes).unwrap();
+                // Most flips hit the vocabulary, which may well be another one.
+                if let Err(error) = LanguageModel::load(&path, &fixture::device()) {
+                    prop_assert!(!error.to_string().is_empty());
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Real checkpoints against numbers from transformers. They are not part of the project: `RETORT_TEST_MODELS` is a folder
-//! with `smollm2-135m-instruct/*.gguf`, `RETORT_SHARED_DATA` one with `reference/smollm2-135m-instruct.json`. Without
-//! them a test says that it is skipped.
+//! with `smollm2-135m-instruct/*.gguf` and perhaps `qwen2.5-coder-0.5b-instruct/model.gguf`, `RETORT_SHARED_DATA` one with
+//! `reference/smollm2-135m-instruct.json`. Without them a test says that it is skipped.
 
 use std::{
     fs,
@@ -37,15 +37,20 @@ struct Case {
 }
 
 #[expect(clippy::print_stderr, reason = "a test that did not run says so")]
-fn folders() -> Option<(PathBuf, PathBuf)> {
-    let folder = |name: &str| {
-        let folder = std::env::var_os(name).map(PathBuf::from);
-        if folder.is_none() {
-            eprintln!("skipped: {name} is not set");
-        }
-        folder
-    };
-    Some((folder("RETORT_TEST_MODELS")?, folder("RETORT_SHARED_DATA")?))
+fn skipped(why: &str) {
+    eprintln!("skipped: {why}");
+}
+
+fn folder(name: &str) -> Option<PathBuf> {
+    let folder = std::env::var_os(name).map(PathBuf::from);
+    if folder.is_none() {
+        skipped(&format!("{name} is not set"));
+    }
+    folder
+}
+
+fn model_folder() -> Option<PathBuf> {
+    folder("RETORT_TEST_MODELS")
 }
 
 fn reference(shared: &Path) -> Reference {
@@ -75,7 +80,7 @@ fn values(tensor: Tensor<2>) -> Vec<f64> {
 
 #[test]
 fn smollm2_out_of_a_gguf_file_is_what_transformers_computes() {
-    let Some((models, shared)) = folders() else { return };
+    let (Some(models), Some(shared)) = (model_folder(), folder("RETORT_SHARED_DATA")) else { return };
     // The folder holds nothing but one `.gguf` file.
     let model = LanguageModel::load(&models.join("smollm2-135m-instruct"), &fixture::device()).unwrap();
     let cases = reference(&shared).cases;
@@ -121,4 +126,27 @@ fn smollm2_out_of_a_gguf_file_is_what_transformers_computes() {
     for (case, written) in cases.iter().zip(written) {
         assert_eq!(written, case.greedy_ids, "{}", case.rendered);
     }
+}
+
+#[test]
+fn qwen2_5_coder_out_of_mixed_k_quants_knows_what_it_should() {
+    let Some(models) = model_folder() else { return };
+    let path = models.join("qwen2.5-coder-0.5b-instruct/model.gguf");
+    if !path.exists() {
+        return skipped("it holds no qwen2.5-coder-0.5b-instruct");
+    }
+    let model = LanguageModel::load(&path, &fixture::device()).unwrap();
+    let tokenizer = &model.tokenizer;
+    let ask = |question: &str| {
+        let text = format!("<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n");
+        tokenizer.encode_rendered(&text).unwrap()
+    };
+    let questions = ["What is the capital of France?", "Write a Python function that adds two numbers."];
+    let prompts: Vec<Vec<u32>> = questions.map(ask).into();
+    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let written =
+        generate::greedy(&model.model, &prompts, tokenizer.stops(), tokenizer.pad(), 24, &|| Ok(())).unwrap();
+    let texts: Vec<String> = written.iter().map(|tokens| tokenizer.decode(tokens).unwrap()).collect();
+    assert!(texts[0].contains("Paris"), "{texts:?}");
+    assert!(texts[1].contains("def "), "{texts:?}");
 }
