@@ -118,7 +118,9 @@ impl Stage for Dataset {
     }
 
     fn estimate(params: &DatasetParams, _outlook: &Outlook) -> Estimate {
-        let in_file = |path: &FilePath| file::read(path.as_ref(), params.task).ok().map(|all| all.len());
+        let in_file = |path: &FilePath| {
+            file::read(path.as_ref(), source(params), params.shuffle).ok().map(|all| all.len())
+        };
         let records = match (&params.path, params.count) {
             (Some(path), count) => in_file(path).map(|found| found.min(count.unwrap_or(found))),
             (None, count) => count,
@@ -127,11 +129,7 @@ impl Stage for Dataset {
     }
 
     fn run(params: DatasetParams, context: &Context) -> Result<(), StageError> {
-        let source = match (params.task, &params.declare) {
-            (_, Some(declared)) => Source::Declared(declared),
-            (task, None) => Source::Known(task.expect("`check` requires a task where none is declared")),
-        };
-        let questions = match (&params.path, source) {
+        let questions = match (&params.path, source(&params)) {
             (Some(path), source) => {
                 let questions = file::read(path.as_ref(), source, params.shuffle)?;
                 let found = questions.len();
@@ -153,6 +151,13 @@ impl Stage for Dataset {
         };
         context.progress(questions.len(), questions.len(), "questions");
         jsonl::write(&context.output("questions").join(files::QUESTIONS), &questions)
+    }
+}
+
+fn source(params: &DatasetParams) -> Source<'_> {
+    match (params.task, &params.declare) {
+        (_, Some(declared)) => Source::Declared(declared),
+        (task, None) => Source::Known(task.expect("`check` requires a task where none is declared")),
     }
 }
 

@@ -161,8 +161,6 @@ fn log_probs(model: &Llama, hidden: Tensor<3>, states: &Tensor<1, Int>) -> Tenso
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use rand::SeedableRng;
-
     use super::*;
     use crate::fixture;
 

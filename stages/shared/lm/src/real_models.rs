@@ -136,17 +136,18 @@ fn qwen2_5_coder_out_of_mixed_k_quants_knows_what_it_should() {
         return skipped("it holds no qwen2.5-coder-0.5b-instruct");
     }
     let model = LanguageModel::load(&path, &fixture::device()).unwrap();
-    let tokenizer = &model.tokenizer;
-    let ask = |question: &str| {
-        let text = format!("<|im_start|>user\n{question}<|im_end|>\n<|im_start|>assistant\n");
-        tokenizer.encode_rendered(&text).unwrap()
+    let prompter = Prompter::new(&model.tokenizer).unwrap();
+    let request = |question: &str| Request {
+        prompt: prompter.text(question).unwrap(),
+        item: question.to_owned(),
+        sample: 0,
     };
     let questions = ["What is the capital of France?", "Write a Python function that adds two numbers."];
-    let prompts: Vec<Vec<u32>> = questions.map(ask).into();
-    let prompts: Vec<&[u32]> = prompts.iter().map(Vec::as_slice).collect();
+    let options = Options { max_new_tokens: 24, batch_size: 2, sampling: None };
     let written =
-        generate::greedy(&model.model, &prompts, tokenizer.stops(), tokenizer.pad(), 24, &|| Ok(())).unwrap();
-    let texts: Vec<String> = written.iter().map(|tokens| tokenizer.decode(tokens).unwrap()).collect();
+        generate::generate(&model, &questions.map(request), &options, &|| Ok(()), &mut |_, _| Ok(()))
+            .unwrap();
+    let texts: Vec<String> = written.into_iter().map(|generation| generation.text).collect();
     assert!(texts[0].contains("Paris"), "{texts:?}");
     assert!(texts[1].contains("def "), "{texts:?}");
 }
