@@ -372,7 +372,8 @@ impl Loop<'_> {
             .iter()
             .map(|(port, sources)| ((*port).to_owned(), sources.iter().map(input).collect()))
             .collect();
-        let secrets = cell.kind.secrets(&cell.params);
+        let mut secrets = cell.kind.secrets(&cell.params);
+        secrets.extend(cell.kind.optional_secrets(&cell.params));
         let job = Job {
             kind: cell.kind,
             fingerprint: fingerprint.clone(),

@@ -45,12 +45,15 @@ pub fn read(
         if matches!(decision, Decision::Reuse { .. }) {
             continue;
         }
-        for variable in cell.kind.secrets(&cell.params) {
-            if !seen.insert(variable.clone()) {
+        let needed = cell.kind.secrets(&cell.params).into_iter().map(|variable| (variable, true));
+        let optional = cell.kind.optional_secrets(&cell.params).into_iter().map(|variable| (variable, false));
+        for (variable, needed) in needed.chain(optional) {
+            if !seen.insert((variable.clone(), needed)) {
                 continue;
             }
             match Secret::new(&variable, &lookup(&variable).unwrap_or_default()) {
                 Ok(secret) => drop(secrets.insert(variable, secret)),
+                Err(SecretError::NotSet { .. }) if !needed => {}
                 Err(problem) => {
                     let stage = graph.stages[cell.stage].name.clone();
                     missing.push(MissingSecret { problem, stage });

@@ -88,7 +88,7 @@ enum HubError {
 
 /// Where models come from and where copies are kept.
 pub(crate) struct Hub {
-    /// Another address than the hub's own.
+    /// Another address than the hub's own or that of `HF_ENDPOINT`.
     pub(crate) endpoint: Option<String>,
     /// The folder of the hub's cache; `models--owner--name` folders are in it.
     pub(crate) cache: Cache,
@@ -97,10 +97,9 @@ pub(crate) struct Hub {
 }
 
 impl Hub {
-    /// The hub as the environment names it: `HF_HOME` for the cache, `HF_ENDPOINT` for a mirror, `HF_TOKEN` for a token.
-    pub(crate) fn from_env() -> Self {
-        let text = |name| std::env::var(name).ok().filter(|text| !text.is_empty());
-        Self { endpoint: text("HF_ENDPOINT"), cache: Cache::from_env(), token: text("HF_TOKEN") }
+    /// The hub as every program of its users finds it: `HF_HOME` names the cache, `HF_ENDPOINT` a mirror.
+    pub(crate) fn new(token: Option<String>) -> Self {
+        Self { endpoint: None, cache: Cache::from_env(), token }
     }
 
     /// A folder with the model in it, fetched where the cache has no complete copy.
@@ -144,8 +143,10 @@ impl Hub {
                     .with_help(help(model))
             }
         };
-        let mut builder =
-            ApiBuilder::from_cache(self.cache.clone()).with_progress(false).with_token(self.token.clone());
+        let mut builder = ApiBuilder::from_env()
+            .with_cache_dir(self.cache.path().clone())
+            .with_progress(false)
+            .with_token(self.token.clone());
         if let Some(endpoint) = &self.endpoint {
             builder = builder.with_endpoint(endpoint.clone());
         }

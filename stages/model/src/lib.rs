@@ -28,6 +28,9 @@ pub use hub::HubModel;
 /// The kind `model`.
 pub struct Model;
 
+/// The environment variable that opens repositories which are not public.
+const TOKEN: &str = "HF_TOKEN";
+
 /// What a model stage is told.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -216,12 +219,20 @@ impl Stage for Model {
         }
     }
 
+    fn optional_secrets(params: &ModelParams) -> Vec<String> {
+        match params.source {
+            Source::Hf(_) => vec![TOKEN.to_owned()],
+            Source::Folder(_) | Source::Scratch(_) => Vec::new(),
+        }
+    }
+
     fn run(params: ModelParams, context: &Context) -> Result<(), StageError> {
         let device = device::open(context.backend())?;
         let (model, metrics) = match params.source {
             Source::Folder(folder) => (LanguageModel::load(folder.path.as_ref(), &device)?, Vec::new()),
             Source::Hf(model) => {
-                let folder = Hub::from_env().folder(&model, context)?;
+                let token = context.optional_secret(TOKEN).map(|token| token.expose().to_owned());
+                let folder = Hub::new(token).folder(&model, context)?;
                 (LanguageModel::load(&folder, &device)?, Vec::new())
             }
             Source::Scratch(scratch) => fresh(&scratch, &device, context)?,

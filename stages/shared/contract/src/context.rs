@@ -148,6 +148,11 @@ impl<'a> Context<'a> {
         self.secrets.get(variable).ok_or_else(undeclared)
     }
 
+    /// A secret the kind declared in [`crate::Stage::optional_secrets`], if its environment variable is set.
+    pub fn optional_secret(&self, variable: &str) -> Option<&Secret> {
+        self.secrets.get(variable)
+    }
+
     /// The artifact on a port that takes exactly one.
     pub fn input(&self, port: &str) -> &Input {
         self.optional(port).expect("the engine joins every required port before a cell runs")

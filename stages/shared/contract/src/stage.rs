@@ -232,6 +232,11 @@ pub trait Stage: Sync + Send + 'static {
         Vec::new()
     }
 
+    /// Those that a cell with these params uses where they are set: [`Context::optional_secret`].
+    fn optional_secrets(_params: &Self::Params) -> Vec<String> {
+        Vec::new()
+    }
+
     /// What a cell would make and cost. Reads what the outlook offers, and nothing else.
     fn estimate(_params: &Self::Params, _outlook: &Outlook) -> Estimate {
         Estimate::default()
@@ -271,6 +276,8 @@ pub trait Kind: Sync + Send {
     fn immaterial(&self) -> &'static [&'static str];
     /// See [`Stage::secrets`]; `params` are resolved.
     fn secrets(&self, params: &serde_json::Value) -> Vec<String>;
+    /// See [`Stage::optional_secrets`]; `params` are resolved.
+    fn optional_secrets(&self, params: &serde_json::Value) -> Vec<String>;
     /// See [`Stage::estimate`]; `params` are resolved.
     fn estimate(&self, params: &serde_json::Value, outlook: &Outlook) -> Estimate;
     /// See [`Stage::run`]; `params` are resolved.
@@ -345,6 +352,10 @@ impl<S: Stage> Kind for S {
 
     fn secrets(&self, params: &serde_json::Value) -> Vec<String> {
         S::secrets(&resolved::<S>(params))
+    }
+
+    fn optional_secrets(&self, params: &serde_json::Value) -> Vec<String> {
+        S::optional_secrets(&resolved::<S>(params))
     }
 
     fn estimate(&self, params: &serde_json::Value, outlook: &Outlook) -> Estimate {

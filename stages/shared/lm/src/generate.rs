@@ -382,10 +382,10 @@ mod tests {
         let whole = all(&model, &requests[..1], 40, 1).remove(0);
         let tokens = model.tokenizer.encode(&whole.text).unwrap();
         let special = Special::new(model.tokenizer.eos(), model.tokenizer.pad());
-        let stops = vec![special.eos, tokens[4]];
+        let stops = vec![special.eos, tokens[2]];
         model.tokenizer = model.tokenizer.with_special(Special { stops, ..special });
         let cut = all(&model, &requests[..1], 40, 1).remove(0);
-        let first = tokens.iter().position(|token| *token == tokens[4]).unwrap();
+        let first = tokens.iter().position(|token| *token == tokens[2]).unwrap();
         assert_eq!((cut.tokens, cut.truncated), (first + 1, false));
         assert_eq!(cut.text, model.tokenizer.decode(&tokens[..first]).unwrap());
     }

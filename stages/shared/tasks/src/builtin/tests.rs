@@ -200,18 +200,18 @@ fn what_cannot_be_generated_is_an_error() {
 fn choices_are_balanced_and_numbers_small() {
     for task in [Task::Comparison, Task::Calendar] {
         let mut letters = BTreeMap::<String, usize>::new();
-        for question in generate(task, Split::Test, 3, 600).unwrap() {
+        for question in generate(task, Split::Test, 3, 200).unwrap() {
             if !question.choices.is_empty() {
                 *letters.entry(question.answer).or_default() += 1;
             }
         }
         let all: usize = letters.values().sum();
-        assert!((200..400).contains(&all), "about half of the questions have choices");
+        assert!((60..140).contains(&all), "{all} of 200 {task} questions have choices");
         assert!(letters.len() == 3 && letters.values().all(|count| count * 4 > all), "{letters:?}");
     }
     for question in generate(Task::Arithmetic, Split::Pretrain, 3, 600).unwrap() {
         for step in solve(&question).unwrap().steps {
-            assert!((1..=60).contains(&step.result));
+            assert!((1..=20).contains(&step.result));
         }
     }
 }
@@ -220,7 +220,7 @@ fn choices_are_balanced_and_numbers_small() {
 fn the_primer_states_facts() {
     let lines = primer(4, 3000);
     assert!(lines.iter().all(|line| sums_are_true(line)));
-    for sign in [" + ", " - ", " * ", " > ", " < ", " days = ", "1 hour = 60 minutes"] {
+    for sign in [" + ", " - ", " * ", " > ", " < ", " days = ", "1 year = 12 months"] {
         assert!(lines.iter().any(|line| line.contains(sign)), "{sign}");
     }
 }
