@@ -7,8 +7,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt,
-    path::PathBuf,
+    fmt, fs,
+    path::{Path, PathBuf},
 };
 
 use contract::{Arity, Kind, Port, PortFlow, Resources};
@@ -408,11 +408,26 @@ impl Graph {
 
     /// Invariant 10: held-out questions never reach a port that trains.
     fn refuse_leaks(&self, drafts: &[Draft<'_>], mistakes: &mut Vec<Diagnostic>) {
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
+        let files = |cell: &Cell| {
+            let kind = cell.kind.name();
+            cell.files.iter().map(|(_, path)| (kind, real(path))).collect::<Vec<_>>()
+        };
+        // Whatever a cell calls its part of a file that another cell holds out, it holds the same questions.
+        let held_out: HashMap<(&str, PathBuf), usize> = self
+            .cells
+            .iter()
+            .enumerate()
+            .filter(|(_, cell)| cell.kind.held_out(&cell.params))
+            .flat_map(|(index, cell)| files(cell).into_iter().map(move |file| (file, index)))
+            .collect();
         let mut origin: Vec<Option<usize>> = vec![None; self.cells.len()];
         let mut said = BTreeSet::new();
         for (index, cell) in self.cells.iter().enumerate() {
             if cell.kind.held_out(&cell.params) {
                 origin[index] = Some(index);
+            } else if !held_out.is_empty() {
+                origin[index] = files(cell).iter().find_map(|file| held_out.get(file)).copied();
             }
             for port in cell.kind.inputs() {
                 for source in cell.inputs.get(port.name).into_iter().flatten() {
