@@ -5,14 +5,14 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::Tensor;
 use contract::{Context, StageError, records::QuestionRationales};
 use lm::{
     LanguageModel,
     assistant::Features,
-    batch::{Batch, Sequence, collate},
+    batch::{Sequence, collate_rows, row_length},
     encoder::{Segments, SentenceEncoder},
-    paths::{Paths, groups},
+    paths::{Paths, groups, pack, row_tokens},
 };
 
 /// In scratch: the finished features, and where they are written before.
@@ -72,28 +72,33 @@ fn from_student(
 ) -> Result<(), StageError> {
     let size = features.size;
     let all = paths.questions.iter().flat_map(|question| &question.paths).enumerate();
-    let mut rows: Vec<(usize, &Sequence)> =
+    let all: Vec<(usize, &Sequence)> =
         all.filter_map(|(place, path)| Some((place, path.as_ref()?))).collect();
-    let total = rows.len();
+    let total = all.len();
+    let most = row_tokens(student.config.hidden_size, tokens_at_once);
+    // Places and sequences of rows that share their prompt.
+    let mut rows: Vec<(Vec<usize>, Vec<&Sequence>)> =
+        pack(&all, most, |(_, sequence)| sequence).into_iter().map(|row| row.into_iter().unzip()).collect();
     let mut done = 0;
-    for group in groups(&mut rows, tokens_at_once, |(_, sequence)| sequence.tokens.len()) {
+    for group in groups(&mut rows, tokens_at_once, |(_, sequences)| row_length(sequences)) {
         context.check_cancelled()?;
         context.progress(done, total, "rationales");
-        let sequences: Vec<&Sequence> = group.iter().map(|(_, sequence)| *sequence).collect();
-        let batch = collate(&sequences, student.tokenizer.pad(), &student.model.device());
+        let places: Vec<usize> = group.iter().flat_map(|(places, _)| places.iter().copied()).collect();
+        let sequences: Vec<&[&Sequence]> = group.iter().map(|(_, sequences)| sequences.as_slice()).collect();
+        let batch = collate_rows(&sequences, student.tokenizer.pad(), &student.model.device());
         let hidden = batch.hidden(&student.model);
         let losses = numbers(batch.token_losses(&student.model, hidden.clone()))?;
-        for ((place, _), loss) in group.iter().zip(losses) {
+        for (place, loss) in places.iter().zip(losses) {
             features.mask[*place] = 1.0;
             features.losses[*place] = loss;
         }
         if matches!(reader, Reader::Student) {
-            let means = numbers(mean_states(&batch, &sequences, hidden))?;
-            for ((place, _), mean) in group.iter().zip(means.chunks_exact(size)) {
+            let means = numbers(batch.mean_states(hidden))?;
+            for (place, mean) in places.iter().zip(means.chunks_exact(size)) {
                 features.values[place * size..(place + 1) * size].copy_from_slice(mean);
             }
         }
-        done += group.len();
+        done += places.len();
     }
     context.progress(total, total, "rationales");
     Ok(())
@@ -153,18 +158,6 @@ fn keep(features: &Features, done: &Path, context: &Context) -> Result<(), Stage
     fs::create_dir_all(&part).map_err(StageError::io(&part))?;
     features.save(&part)?;
     fs::rename(&part, done).map_err(StageError::io(done))
-}
-
-/// The mean over each sequence's own tokens, `[batch, length, size]` to `[batch, size]`.
-fn mean_states(batch: &Batch, sequences: &[&Sequence], hidden: Tensor<3>) -> Tensor<2> {
-    let [rows, length, size] = hidden.dims();
-    let mut weights = vec![0f32; rows * length];
-    for (row, sequence) in weights.chunks_exact_mut(length).zip(sequences) {
-        let tokens = sequence.tokens.len();
-        row[..tokens].fill(1.0 / tokens as f32);
-    }
-    let weights = Tensor::from_data(TensorData::new(weights, [rows, 1, length]), &batch.tokens.device());
-    weights.matmul(hidden).reshape([rows, size])
 }
 
 fn numbers<const D: usize>(tensor: Tensor<D>) -> Result<Vec<f32>, StageError> {

@@ -1,13 +1,14 @@
-//! Running the student over paths, in groups small enough to stay in a processor's cache.
+//! Running the student over paths: those of one question share their prompt, in groups small enough to stay in a
+//! processor's cache.
 
 use std::ops::Range;
 
 use burn::tensor::Tensor;
 use contract::StageError;
 use lm::{
-    batch::{Sequence, collate},
+    batch::{Sequence, collate_rows, row_length},
     llama::Llama,
-    paths::groups,
+    paths::{groups, pack, row_tokens},
 };
 
 /// One path of one question of a batch.
@@ -23,7 +24,9 @@ pub(crate) struct Row<'a> {
 
 /// What the student makes of some rows.
 #[derive(Debug)]
-pub(crate) struct Outcome {
+pub(crate) struct Outcome<'a> {
+    /// The rows, in the order of what follows.
+    pub(crate) rows: Vec<Row<'a>>,
     /// Mean cross-entropy of each row; `[rows]`.
     pub(crate) losses: Tensor<1>,
     /// The same as numbers.
@@ -41,20 +44,22 @@ pub(crate) struct Answers {
     pub(crate) spans: Vec<Range<usize>>,
 }
 
-/// Sorts rows by length and runs the model over them, a group of at most `tokens_at_once` at a time.
+/// Runs the model over rows, neighbours of one question sharing their prompt, at most `tokens_at_once` tokens at a time.
 ///
 /// There must be at least one row.
-pub(crate) fn run(
+pub(crate) fn run<'a>(
     model: &Llama,
-    rows: &mut [Row],
+    rows: &[Row<'a>],
     pad: u32,
     answers: bool,
     tokens_at_once: usize,
-) -> Result<Outcome, StageError> {
+) -> Result<Outcome<'a>, StageError> {
+    let most = row_tokens(model.hidden_size(), tokens_at_once);
+    let mut packed: Vec<Packed> = pack(rows, most, |row| row.sequence).into_iter().map(Packed::new).collect();
     let (mut losses, mut log_probs, mut spans, mut positions) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    for group in groups(rows, tokens_at_once, |row| row.sequence.tokens.len()) {
-        let sequences: Vec<&Sequence> = group.iter().map(|row| row.sequence).collect();
-        let batch = collate(&sequences, pad, &model.device());
+    for group in groups(&mut packed, tokens_at_once, |packed| row_length(&packed.sequences)) {
+        let sequences: Vec<&[&Sequence]> = group.iter().map(|packed| packed.sequences.as_slice()).collect();
+        let batch = collate_rows(&sequences, pad, &model.device());
         let hidden = batch.hidden(model);
         losses.push(batch.token_losses(model, hidden.clone()));
         if answers {
@@ -66,5 +71,19 @@ pub(crate) fn run(
     let losses = Tensor::cat(losses, 0);
     let values: Vec<f32> = losses.clone().try_into_vec_as().map_err(StageError::failed)?;
     let answers = answers.then(|| Answers { log_probs: Tensor::cat(log_probs, 0), spans });
-    Ok(Outcome { losses, values: values.into_iter().map(f64::from).collect(), answers })
+    let rows = packed.into_iter().flat_map(|packed| packed.rows).collect();
+    Ok(Outcome { rows, losses, values: values.into_iter().map(f64::from).collect(), answers })
+}
+
+/// Rows that share their prompt.
+struct Packed<'a> {
+    rows: Vec<Row<'a>>,
+    sequences: Vec<&'a Sequence>,
+}
+
+impl<'a> Packed<'a> {
+    fn new(rows: Vec<Row<'a>>) -> Self {
+        let sequences = rows.iter().map(|row| row.sequence).collect();
+        Self { rows, sequences }
+    }
 }

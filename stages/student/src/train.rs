@@ -98,25 +98,22 @@ pub(crate) fn train(
                     log.mean(format!("l_real/{}", paths.perspectives[row.path]), *loss);
                 }
             };
-            let mut observed = rows(paths, batch, &passes, Pass::Observe);
+            let observed = rows(paths, batch, &passes, Pass::Observe);
             if !observed.is_empty() {
-                let seen = forward::run(&trainer.valid(), &mut observed, pad, false, params.tokens_at_once)?;
-                note(&observed, &seen.values);
+                let seen = forward::run(&trainer.valid(), &observed, pad, false, params.tokens_at_once)?;
+                note(&seen.rows, &seen.values);
             }
-            let mut learned = rows(paths, batch, &passes, Pass::Learn);
+            let learned = rows(paths, batch, &passes, Pass::Learn);
             let answers = objective.needs_answers();
-            let seen = forward::run(&trainer.model, &mut learned, pad, answers, params.tokens_at_once)?;
-            note(&learned, &seen.values);
-            log.total("paths", learned.len() as f64);
-            log.total(
-                "tokens",
-                learned.iter().map(|row| row.sequence.tokens.len() - row.sequence.target_start).sum::<usize>()
-                    as f64,
-            );
+            let seen = forward::run(&trainer.model, &learned, pad, answers, params.tokens_at_once)?;
+            note(&seen.rows, &seen.values);
+            log.total("paths", seen.rows.len() as f64);
+            let targets = seen.rows.iter().map(|row| row.sequence.continuation().len());
+            log.total("tokens", targets.sum::<usize>() as f64);
             let forward = Forward {
                 questions_in_step: in_step.len(),
                 values,
-                rows: learned.iter().map(|row| (row.question, row.path)).collect(),
+                rows: seen.rows.iter().map(|row| (row.question, row.path)).collect(),
                 losses: seen.losses,
                 answers: seen.answers,
             };

@@ -2,6 +2,11 @@
 //!
 //! Losses count target tokens only: never the prompt, never padding. Hidden states are gathered at the positions that
 //! predict a target before they meet the vocabulary projection.
+//!
+//! Sequences with one prompt may share a row: the prompt, then what follows it in each of them. Every continuation goes on
+//! from the prompt's last position and attends to the prompt and to itself, never to a sibling, so all of its states are
+//! those it would have in a row of its own, and the prompt is computed once. A sequence alone in its row is the case of
+//! one continuation.
 
 use std::ops::Range;
 
@@ -18,6 +23,18 @@ pub struct Sequence {
     pub target_start: usize,
     /// The tokens of the answer suffix; empty where there is none.
     pub answer_span: Range<usize>,
+}
+
+impl Sequence {
+    /// The tokens before the first target.
+    pub fn prompt(&self) -> &[u32] {
+        &self.tokens[..self.target_start]
+    }
+
+    /// The tokens from the first target on.
+    pub fn continuation(&self) -> &[u32] {
+        &self.tokens[self.target_start..]
+    }
 }
 
 /// Joins a prompt, from [`crate::prompt::Prompter`], with a text that ends in `suffix`.
@@ -48,76 +65,122 @@ pub fn encode_text(tokenizer: &Tokenizer, text: &str) -> Result<Sequence, LmErro
     Ok(Sequence { tokens, target_start: 1, answer_span: 0..0 })
 }
 
-/// Sequences side by side, padded on the right.
+/// Sequences in rows side by side, padded on the right.
 #[derive(Clone, Debug)]
 pub struct Batch {
-    /// `[batch, length]`
+    /// `[rows, length]`
     pub tokens: Tensor<2, Int>,
-    /// `[batch, length]`
+    /// `[rows, length]`
     pub positions: Tensor<2, Int>,
-    /// `[batch, length, length]`, true where the query (second axis) may attend to the key (third axis).
+    /// `[rows, length, length]`, true where the query (second axis) may attend to the key (third axis).
     pub mask: Tensor<3, Bool>,
     /// Target tokens of each sequence.
     pub target_counts: Vec<usize>,
     /// The rows of each sequence in [`Batch::answer_log_probs`].
     pub answer_rows: Vec<Range<usize>>,
+    /// Where each sequence stands in the flat hidden states: its prompt, and what follows it.
+    spans: Vec<[Range<usize>; 2]>,
     /// Rows of the flat hidden states that predict a target, and the targets; `[targets]`.
     target_states: Tensor<1, Int>,
     targets: Tensor<1, Int>,
-    /// One row a sequence: 1 / its number of targets under its own targets; `[batch, targets]`.
+    /// One row a sequence: 1 / its number of targets under its own targets; `[sequences, targets]`.
     target_means: Tensor<2>,
     /// Rows of the flat hidden states that predict an answer token.
     answer_states: Tensor<1, Int>,
 }
 
-/// Puts sequences into one batch.
+/// Puts sequences into one batch, each into a row of its own.
 ///
 /// # Panics
 ///
 /// If there is no sequence, or one has no target.
 pub fn collate(sequences: &[&Sequence], pad: u32, device: &Device) -> Batch {
-    let batch = sequences.len();
-    let length =
-        sequences.iter().map(|sequence| sequence.tokens.len()).max().expect("a batch has a sequence");
+    collate_rows(&sequences.iter().map(std::slice::from_ref).collect::<Vec<_>>(), pad, device)
+}
+
+/// Puts sequences into one batch; those of one row share its prompt. All that the batch counts by sequence is in the
+/// order of the rows.
+///
+/// # Panics
+///
+/// If there is no row or an empty one, the prompts of a row differ, or a sequence has no target.
+pub fn collate_rows(rows: &[&[&Sequence]], pad: u32, device: &Device) -> Batch {
+    let batch = rows.len();
+    let length = rows.iter().map(|row| row_length(row)).max().expect("a batch has a row");
     let mut tokens = vec![pad as i32; batch * length];
+    let mut positions = vec![0; batch * length];
+    let mut mask = vec![false; batch * length * length];
     let (mut target_states, mut targets, mut target_counts) = (Vec::new(), Vec::new(), Vec::new());
-    let (mut answer_states, mut answer_rows) = (Vec::new(), Vec::new());
-    for (row, sequence) in sequences.iter().enumerate() {
-        let start = row * length;
-        for (place, token) in tokens[start..].iter_mut().zip(&sequence.tokens) {
-            *place = *token as i32;
+    let (mut answer_states, mut answer_rows, mut spans) = (Vec::new(), Vec::new(), Vec::new());
+    for (index, row) in rows.iter().enumerate() {
+        let first = row.first().expect("a row has a sequence");
+        let (start, prompt) = (index * length, first.target_start);
+        assert!(prompt >= 1, "nothing predicts the first token");
+        // Columns with the position of the first of them. Padding goes on from the last continuation: nothing reads it.
+        let mut segments = vec![(0..prompt, 0)];
+        place(&mut tokens[start..], first.prompt());
+        let mut end = prompt;
+        for (turn, sequence) in row.iter().enumerate() {
+            assert!(sequence.prompt() == first.prompt(), "the sequences of a row share their prompt");
+            let own = sequence.continuation();
+            assert!(!own.is_empty(), "a sequence has a target");
+            place(&mut tokens[start + end..], own);
+            // The state that predicts a token: the one before it, and for the first of each, the prompt's last.
+            let before = |at: usize| {
+                let column = if at == prompt { prompt - 1 } else { end + at - prompt - 1 };
+                (start + column) as i32
+            };
+            target_counts.push(own.len());
+            targets.extend(own.iter().map(|token| *token as i32));
+            target_states.extend((prompt..sequence.tokens.len()).map(before));
+            let answers = answer_states.len();
+            answer_states.extend(sequence.answer_span.clone().map(before));
+            answer_rows.push(answers..answer_states.len());
+            spans.push([start..start + prompt, start + end..start + end + own.len()]);
+            let last = turn + 1 == row.len();
+            segments.push((end..if last { length } else { end + own.len() }, prompt));
+            end += own.len();
         }
-        assert!(sequence.target_start >= 1, "nothing predicts the first token");
-        assert!(sequence.target_start < sequence.tokens.len(), "a sequence has a target");
-        let places = sequence.target_start..sequence.tokens.len();
-        target_counts.push(places.len());
-        targets.extend(sequence.tokens[places.clone()].iter().map(|token| *token as i32));
-        target_states.extend(places.map(|place| (start + place - 1) as i32));
-        let before = answer_states.len();
-        answer_states.extend(sequence.answer_span.clone().map(|place| (start + place - 1) as i32));
-        answer_rows.push(before..answer_states.len());
+        for (columns, position) in segments {
+            for column in columns.clone() {
+                positions[start + column] = (position + column - columns.start) as i32;
+                let sees = &mut mask[(start + column) * length..][..length];
+                sees[..prompt.min(column + 1)].fill(true);
+                sees[columns.start..=column].fill(true);
+            }
+        }
     }
-    let mut means = vec![0f32; batch * targets.len()];
+    let sequences = target_counts.len();
+    let mut means = vec![0f32; sequences * targets.len()];
     let mut before = 0;
-    for (row, count) in target_counts.iter().enumerate() {
-        means[row * targets.len() + before..][..*count].fill(1.0 / *count as f32);
+    for (sequence, count) in target_counts.iter().enumerate() {
+        means[sequence * targets.len() + before..][..*count].fill(1.0 / *count as f32);
         before += count;
     }
-    // Padding stands on the right and nothing attends to the right, so causality is the whole mask.
-    let causal = (0..length * length).map(|i| i % length <= i / length).collect::<Vec<bool>>();
-    let causal = Tensor::<2, Bool>::from_data(TensorData::new(causal, [length, length]), device);
-    let positions = (0..length as i32).collect::<Vec<_>>();
     let ints = |values: Vec<i32>| Tensor::<1, Int>::from_data(values.as_slice(), device);
     Batch {
         tokens: ints(tokens).reshape([batch, length]),
-        positions: ints(positions).reshape([1, length]).repeat_dim(0, batch),
-        mask: causal.unsqueeze::<3>().repeat_dim(0, batch),
-        target_means: Tensor::from_data(TensorData::new(means, [batch, targets.len()]), device),
+        positions: ints(positions).reshape([batch, length]),
+        mask: Tensor::from_data(TensorData::new(mask, [batch, length, length]), device),
+        target_means: Tensor::from_data(TensorData::new(means, [sequences, targets.len()]), device),
         target_counts,
         answer_rows,
+        spans,
         target_states: ints(target_states),
         targets: ints(targets),
         answer_states: ints(answer_states),
+    }
+}
+
+/// The tokens of a row of [`collate_rows`] before it is padded: the prompt once, and each continuation.
+pub fn row_length(row: &[&Sequence]) -> usize {
+    let prompt = row.first().map_or(0, |sequence| sequence.target_start);
+    prompt + row.iter().map(|sequence| sequence.continuation().len()).sum::<usize>()
+}
+
+fn place(columns: &mut [i32], tokens: &[u32]) {
+    for (column, token) in columns.iter_mut().zip(tokens) {
+        *column = *token as i32;
     }
 }
 
@@ -131,8 +194,8 @@ impl Batch {
     ///
     /// # Shapes
     ///
-    /// - hidden: `[batch, length, hidden_size]`, from [`Batch::hidden`]
-    /// - output: `[batch]`
+    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
+    /// - output: `[sequences]`
     pub fn token_losses(&self, model: &Llama, hidden: Tensor<3>) -> Tensor<1> {
         let log_probs = log_probs(model, hidden, &self.target_states);
         let [targets, _] = log_probs.dims();
@@ -145,10 +208,30 @@ impl Batch {
     ///
     /// # Shapes
     ///
-    /// - hidden: `[batch, length, hidden_size]`, from [`Batch::hidden`]
+    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[answer tokens of all sequences, vocab_size]`; [`Batch::answer_rows`] says which rows are whose
     pub fn answer_log_probs(&self, model: &Llama, hidden: Tensor<3>) -> Tensor<2> {
         log_probs(model, hidden, &self.answer_states)
+    }
+
+    /// The mean state over each sequence's own tokens, its prompt included.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
+    /// - output: `[sequences, hidden_size]`
+    pub fn mean_states(&self, hidden: Tensor<3>) -> Tensor<2> {
+        let [rows, length, width] = hidden.dims();
+        let (sequences, states) = (self.spans.len(), rows * length);
+        let mut weights = vec![0f32; sequences * states];
+        for (weights, spans) in weights.chunks_exact_mut(states).zip(&self.spans) {
+            let tokens: usize = spans.iter().map(|span| span.len()).sum();
+            for span in spans {
+                weights[span.clone()].fill(1.0 / tokens as f32);
+            }
+        }
+        let weights = TensorData::new(weights, [sequences, states]);
+        Tensor::<2>::from_data(weights, &hidden.device()).matmul(hidden.reshape([states, width]))
     }
 }
 
@@ -161,6 +244,8 @@ fn log_probs(model: &Llama, hidden: Tensor<3>, states: &Tensor<1, Int>) -> Tenso
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use burn::module::{Module, ModuleVisitor, Param};
+
     use super::*;
     use crate::fixture;
 
@@ -237,5 +322,148 @@ mod tests {
             &expected.iter::<f64>().collect::<Vec<_>>(),
             1e-5,
         );
+    }
+
+    /// Questions with several rationales of different lengths, as (rows of one prompt).
+    fn questions(counts: &[usize]) -> Vec<Vec<Sequence>> {
+        let tokenizer = fixture::tokenizer();
+        let question = |(index, count): (usize, &usize)| {
+            let prompt = tokenizer.encode(&format!("{} plus 7 is how much?", 3 * index + 1)).unwrap();
+            let suffix = format!(" The answer is {}", 3 * index + 8);
+            let path = |path: usize| {
+                // The first rationale is its answer alone, so the prompt's last state predicts an answer token.
+                let text = format!(
+                    "{}{suffix}",
+                    " so 7 plus".repeat((path * 2 + index) % 5 * usize::from(path > 0))
+                );
+                encode_example(&tokenizer, &prompt, &text, &suffix).unwrap()
+            };
+            (0..*count).map(path).collect()
+        };
+        counts.iter().enumerate().map(question).collect()
+    }
+
+    fn packed(questions: &[Vec<Sequence>]) -> Batch {
+        let rows: Vec<Vec<&Sequence>> = questions.iter().map(|row| row.iter().collect()).collect();
+        let rows: Vec<&[&Sequence]> = rows.iter().map(Vec::as_slice).collect();
+        collate_rows(&rows, 0, &fixture::device())
+    }
+
+    fn plain(questions: &[Vec<Sequence>]) -> Batch {
+        collate(&questions.iter().flatten().collect::<Vec<_>>(), 0, &fixture::device())
+    }
+
+    fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
+        tensor.into_data().iter::<f64>().collect()
+    }
+
+    #[test]
+    fn sequences_of_one_row_lose_what_they_lose_alone() {
+        let model = fixture::llama(5);
+        // A question may lack perspectives.
+        let questions = questions(&[4, 1, 3, 2]);
+        let (packed, plain) = (packed(&questions), plain(&questions));
+        assert!(packed.tokens.dims()[0] == 4 && plain.tokens.dims()[0] == 10);
+        assert_eq!(packed.target_counts, plain.target_counts);
+        assert_eq!(packed.answer_rows, plain.answer_rows);
+        assert!(questions[0][0].answer_span.start == questions[0][0].target_start);
+        let (together, alone) = (packed.hidden(&model), plain.hidden(&model));
+        for (found, expected) in [
+            (packed.token_losses(&model, together.clone()), plain.token_losses(&model, alone.clone())),
+            (
+                packed.answer_log_probs(&model, together.clone()).flatten(0, 1),
+                plain.answer_log_probs(&model, alone.clone()).flatten(0, 1),
+            ),
+            (packed.mean_states(together).flatten(0, 1), plain.mean_states(alone).flatten(0, 1)),
+        ] {
+            fixture::assert_close(&numbers(found), &numbers(expected), 1e-5);
+        }
+    }
+
+    #[test]
+    fn sequences_of_one_row_give_the_gradients_they_give_alone() {
+        let questions = questions(&[4, 1, 3, 2]);
+        let gradients = |batch: &Batch| {
+            let model = fixture::llama(5).train();
+            let hidden = batch.hidden(&model);
+            let weights = [0.4f32, 0.3, 0.2, 0.1, 1.0, 0.1, 0.7, 0.2, 0.5, 0.5];
+            let weights = Tensor::<1>::from_data(weights, &fixture::device());
+            // Both quantities objectives are made of: losses, and something not linear in the answers.
+            let answers = batch.answer_log_probs(&model, hidden.clone());
+            let loss = (batch.token_losses(&model, hidden) * weights).sum()
+                + (answers.clone().exp() * answers).sum().mul_scalar(0.01);
+            let mut gradients = Gradients { of: loss.backward(), found: Vec::new() };
+            model.visit(&mut gradients);
+            gradients.found
+        };
+        let (found, expected) = (gradients(&packed(&questions)), gradients(&plain(&questions)));
+        assert_eq!(expected.len(), 2 * 9 + 2, "every parameter has a gradient");
+        for (found, expected) in found.iter().zip(&expected) {
+            // Sums over tokens in another order: relative to the largest of a parameter's gradients.
+            let largest = expected.iter().fold(0f64, |largest, value| largest.max(value.abs()));
+            assert!(largest > 0.0);
+            let scaled = |values: &[f64]| values.iter().map(|value| value / largest).collect::<Vec<_>>();
+            fixture::assert_close(&scaled(found), &scaled(expected), 1e-5);
+        }
+    }
+
+    struct Gradients {
+        of: burn::tensor::Gradients,
+        found: Vec<Vec<f64>>,
+    }
+
+    impl ModuleVisitor for Gradients {
+        fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+            self.found.push(numbers(param.val().grad(&self.of).unwrap()));
+        }
+    }
+
+    #[test]
+    fn one_continuation_is_the_plain_layout() {
+        let questions = questions(&[1, 1, 1]);
+        let batch = packed(&questions);
+        let [rows, length] = batch.tokens.dims();
+        for (row, question) in questions.iter().enumerate() {
+            let mut tokens = question[0].tokens.clone();
+            tokens.resize(length, 0);
+            let found = batch.tokens.clone().narrow(0, row, 1).into_data();
+            assert_eq!(found.iter::<u32>().collect::<Vec<_>>(), tokens);
+        }
+        let places: Vec<usize> =
+            batch.positions.into_data().iter::<i64>().map(|place| place as usize).collect();
+        assert_eq!(places, (0..rows * length).map(|i| i % length).collect::<Vec<_>>());
+        let mask: Vec<bool> = batch.mask.into_data().iter::<bool>().collect();
+        let causal = |i: usize| i % length <= i / length % length;
+        assert_eq!(mask, (0..rows * length * length).map(causal).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn siblings_do_not_see_each_other() {
+        let model = fixture::llama(5);
+        let losses = |questions: &[Vec<Sequence>]| {
+            let batch = packed(questions);
+            numbers(batch.token_losses(&model, batch.hidden(&model)))
+        };
+        let mut questions = questions(&[3]);
+        let before = losses(&questions);
+        for changed in 0..3 {
+            let kept = questions[0][changed].clone();
+            for token in &mut questions[0][changed].tokens[kept.target_start..] {
+                *token = 299 - *token;
+            }
+            let after = losses(&questions);
+            for (sibling, (before, after)) in before.iter().zip(&after).enumerate() {
+                assert_eq!(before == after, sibling != changed, "{sibling} after a change of {changed}");
+            }
+            questions[0][changed] = kept;
+        }
+    }
+
+    #[test]
+    #[should_panic(expected = "share their prompt")]
+    fn a_row_has_one_prompt() {
+        let mut questions = questions(&[2]);
+        questions[0][1].tokens[0] += 1;
+        packed(&questions);
     }
 }

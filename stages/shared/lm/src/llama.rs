@@ -336,6 +336,11 @@ impl Llama {
         self.model.embed_tokens.weight.lazy_device()
     }
 
+    /// The width of the residual stream.
+    pub fn hidden_size(&self) -> usize {
+        self.model.embed_tokens.weight.lazy_shape()[1]
+    }
+
     /// The states the vocabulary projection reads: after the last block and the final norm.
     ///
     /// # Shapes

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use crate::{
     LmError,
-    batch::{Sequence, encode_example},
+    batch::{Sequence, encode_example, row_length},
     prompt::Prompter,
     tokenizer::Tokenizer,
 };
@@ -129,6 +129,39 @@ impl Paths {
     }
 }
 
+/// The most tokens a row is packed to, in widths of the model.
+///
+/// A longer row computes the prompt less often, and more attention between continuations, only to mask it: the attention
+/// of a row of n widths costs about n / 6 of its other products.
+const ROW_WIDTHS: usize = 2;
+
+/// The tokens a row should be packed to for a model of this width, computed so many at once; for [`pack`].
+pub fn row_tokens(hidden_size: usize, tokens_at_once: usize) -> usize {
+    (ROW_WIDTHS * hidden_size).min(tokens_at_once)
+}
+
+/// Lets neighbours with the same prompt share a row of [`crate::batch::collate_rows`], as long as it holds at most
+/// `row_tokens` tokens.
+///
+/// Where the sequences of one prompt need several rows, each gets short and long ones, so the rows are about equal.
+pub fn pack<T: Copy>(items: &[T], row_tokens: usize, sequence: impl Fn(&T) -> &Sequence) -> Vec<Vec<T>> {
+    let mut packed = Vec::new();
+    for items in items.chunk_by(|left, right| sequence(left).prompt() == sequence(right).prompt()) {
+        let mut items = items.to_vec();
+        items.sort_by_key(|item| sequence(item).tokens.len());
+        let deal = |rows: usize| -> Vec<Vec<T>> {
+            (0..rows).map(|row| items.iter().skip(row).step_by(rows).copied().collect()).collect()
+        };
+        let fits = |rows: &Vec<Vec<T>>| {
+            let length = |row: &Vec<T>| row_length(&row.iter().map(&sequence).collect::<Vec<_>>());
+            rows.iter().all(|row| row.len() == 1 || length(row) <= row_tokens)
+        };
+        let dealt = (1..=items.len()).map(deal).find(fits);
+        packed.extend(dealt.expect("rows of one sequence always fit"));
+    }
+    packed
+}
+
 /// Sorts rows by length and cuts them into groups of at most `tokens_at_once`, padding included, or of one row.
 ///
 /// Rows of similar length share a group, so little of it is padding; and small groups stay in a processor's cache.
@@ -213,5 +246,29 @@ mod tests {
         let groups = groups(&mut lengths, 9, |length| *length);
         assert_eq!(groups, [&[1, 2, 3][..], &[3], &[5], &[9]]);
         assert!(super::groups::<usize>(&mut [], 9, |length| *length).is_empty());
+    }
+
+    #[test]
+    fn neighbours_with_one_prompt_share_rows_as_far_as_they_fit() {
+        let sequence = |prompt: u32, target: usize| Sequence {
+            tokens: [vec![prompt; 3], vec![9; target]].concat(),
+            target_start: 3,
+            answer_span: 3..3,
+        };
+        let sequences =
+            [sequence(1, 8), sequence(1, 2), sequence(1, 4), sequence(1, 6), sequence(2, 5), sequence(1, 1)];
+        let items: Vec<(usize, &Sequence)> = sequences.iter().enumerate().collect();
+        let packed = |row_tokens: usize| -> Vec<Vec<usize>> {
+            let rows = pack(&items, row_tokens, |(_, sequence)| sequence);
+            for row in &rows {
+                let sequences: Vec<&Sequence> = row.iter().map(|(_, sequence)| *sequence).collect();
+                assert!(row.len() == 1 || row_length(&sequences) <= row_tokens);
+            }
+            rows.iter().map(|row| row.iter().map(|(index, _)| *index).collect()).collect()
+        };
+        assert_eq!(packed(23), [&[1, 2, 3, 0][..], &[4], &[5]]);
+        assert_eq!(packed(22), [&[1, 3][..], &[2, 0], &[4], &[5]]);
+        assert_eq!(packed(1), [[1], [2], [3], [0], [4], [5]]);
+        assert!(pack(&items[..0], 1, |(_, sequence)| sequence).is_empty());
     }
 }
