@@ -503,9 +503,10 @@ fn resolve_backend(
         name.clone_into(&mut backend.name);
     }
     if let Some(dtype) = &recipe.dtype {
-        if !["f32", "bf16"].contains(&dtype.value.as_str()) {
-            let message = format!("unknown dtype `{}`", dtype.value);
-            mistakes.push(Diagnostic::at(dtype.span, message).help("known dtypes: f32, bf16"));
+        if !kinds.dtypes.contains(&dtype.value.as_str()) {
+            let message = format!("no backend computes in dtype `{}`", dtype.value);
+            let help = format!("dtypes: {}", kinds.dtypes.join(", "));
+            mistakes.push(Diagnostic::at(dtype.span, message).help(help));
         }
         backend.dtype.clone_from(&dtype.value);
     }

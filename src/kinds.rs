@@ -14,6 +14,8 @@ pub struct Kinds {
     pub render_table: fn(&Path, TableFormat) -> Result<String, StageError>,
     /// Backends a recipe may name, built in or not.
     pub backends: &'static [&'static str],
+    /// Number formats that some backend computes in.
+    pub dtypes: &'static [&'static str],
     /// Says what this build and machine can do with a backend.
     pub backend_report: fn(&str) -> BackendReport,
     /// Computes something small on a backend and compares it with the default one.
@@ -95,6 +97,7 @@ pub const KINDS: Kinds = Kinds {
 fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageError> {
     let format = match format {
         TableFormat::Terminal => report::Format::Terminal,
+    dtypes: backends::DTYPES,
         TableFormat::Markdown => report::Format::Markdown,
         TableFormat::Latex => report::Format::Latex,
         TableFormat::Csv => report::Format::Csv,
@@ -117,6 +120,8 @@ mod backends {
         BackendReport {
             built: !matches!(problem, Some(lm::device::DeviceError::NotBuilt { .. })),
             problem: problem.map(|error| (error.to_string(), error.help())),
+    pub(super) const DTYPES: &[&str] = &lm::device::DTYPES;
+
         }
     }
 
@@ -153,6 +158,8 @@ mod backends {
     pub(super) fn test(_: &str) -> Result<String, String> {
         Err("this build computes no tensors".to_owned())
     }
+    pub(super) const DTYPES: &[&str] = &["f32"];
+
 
     pub(super) fn ask(_: &Ask<'_>, _: &mut dyn FnMut(&str)) -> Result<bool, StageError> {
         Err(StageError::failed("this build computes no tensors").with_help("build with default features"))

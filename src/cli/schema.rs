@@ -202,7 +202,7 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
             "about": {"type": "string"},
             "include": {"$ref": "#/$defs/from", "description": "Recipes this one is merged over"},
             "backend": {"enum": kinds.backends},
-            "dtype": {"enum": ["f32", "bf16"]},
+            "dtype": {"enum": kinds.dtypes},
             "vars": {"type": "object", "description": "Values that `${name}` stands for"},
             "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}},
             "matrix": {"type": "object", "description": "Axes: a list of values, or names with fields"},
