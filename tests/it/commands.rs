@@ -61,6 +61,18 @@ fn wrong_names_on_the_command_line_get_a_suggestion() {
     assert!(wrong.stderr.contains("help: did you mean `greeting`?"), "{}", wrong.stderr);
     let wrong = project.run(&["run", recipe, "hello[name=Alan]"]).expect(2);
     assert!(wrong.stderr.contains("help: a cell of it is `hello[name=Ada]`"), "{}", wrong.stderr);
+    for target in ["hello[Ada]", "hello[name=Ada", "hello[name=Ada,]", "hello[nme=Ada]", "hello[]"] {
+        let wrong = project.run(&["plan", recipe, target]).expect(2);
+        let expected = format!(
+            "error: `{target}` does not say which cells of `hello` are meant\n\
+             help: write some of the axes: `hello[name=VALUE]`\n"
+        );
+        assert_eq!(wrong.stderr, expected);
+    }
+    let wrong = project.run(&["why", recipe, "greeting[name=Ada]"]).expect(2);
+    assert!(wrong.stderr.contains("help: `greeting` is one cell, it has no axes"), "{}", wrong.stderr);
+    let wrong = project.run(&["show", recipe, "nosuch"]).expect(2);
+    assert!(wrong.stderr.contains("help: stages of this recipe: hello, greeting\n"), "{}", wrong.stderr);
     let wrong = project.run(&["kinds", "txt"]).expect(2);
     assert!(wrong.stderr.contains("did you mean `text`?"), "{}", wrong.stderr);
     project.run(&["logs"]).expect(2);
