@@ -8,6 +8,9 @@ use serde_json::Value;
 
 use crate::Usage;
 
+/// The longest timeout or wait that a recipe may ask for, seconds.
+pub(crate) const LONGEST_SECONDS: f64 = 86_400.0;
+
 /// A chat endpoint that speaks OpenAI's protocol, and the model behind it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -44,7 +47,7 @@ pub struct Endpoint {
     /// Rate limits. Default: none but the endpoint's own.
     #[serde(default)]
     pub limits: Limits,
-    /// Longest time for one request, seconds. Default: 300.
+    /// Longest time for one request, seconds; at most 86,400. Default: 300.
     #[serde(default = "default_timeout")]
     pub timeout: f64,
     /// How failed requests are repeated.
@@ -85,10 +88,10 @@ impl MaxTokensKey {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Requests in any minute. Default: any number.
+    /// Requests in any minute, 0.01 to 1e9. Default: any number.
     #[serde(default)]
     pub requests_per_minute: Option<f64>,
-    /// Tokens in any minute, prompt and completion together. Default: any number.
+    /// Tokens in any minute, prompt and completion together, 0.01 to 1e9. Default: any number.
     #[serde(default)]
     pub tokens_per_minute: Option<f64>,
 }
@@ -101,10 +104,10 @@ pub struct Retry {
     /// Repetitions of one item before it counts as failed. Default: 8.
     #[serde(default = "default_times")]
     pub times: u32,
-    /// Seconds before the first repetition. Default: 1.
+    /// Seconds before the first repetition, at most 86,400. Default: 1.
     #[serde(default = "default_first_wait")]
     pub first_wait: f64,
-    /// Longest wait, seconds, unless the endpoint asks for more. Default: 60.
+    /// Longest wait, seconds, at most 86,400, unless the endpoint asks for more. Default: 60.
     #[serde(default = "default_longest_wait")]
     pub longest_wait: f64,
 }
@@ -223,17 +226,23 @@ impl Endpoint {
                 problem(&format!("extra/{name}"), "has a param of its own, or is not the recipe's to set");
             }
         }
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        for (field, value) in [
+        let limits = [
             ("limits/requests_per_minute", self.limits.requests_per_minute),
             ("limits/tokens_per_minute", self.limits.tokens_per_minute),
-            ("timeout", Some(self.timeout)),
-            ("retry/first_wait", Some(self.retry.first_wait)),
-            ("retry/longest_wait", Some(self.retry.longest_wait)),
-            ("budget/cost", self.budget.cost),
-        ] {
-            if value.is_some_and(|value| !positive(value)) {
-                problem(field, "must be more than 0");
+        ];
+        for (field, limit) in limits {
+            if limit.is_some_and(|limit| !(0.01..=1e9).contains(&limit)) {
+                problem(field, "must be between 0.01 and 1e9 a minute");
+            }
+        }
+        let times = [
+            ("timeout", self.timeout),
+            ("retry/first_wait", self.retry.first_wait),
+            ("retry/longest_wait", self.retry.longest_wait),
+        ];
+        for (field, seconds) in times {
+            if !(seconds > 0.0 && seconds <= LONGEST_SECONDS) {
+                problem(field, "must be above 0 and at most 86400 seconds");
             }
         }
         for (model, price) in &self.prices {
@@ -248,6 +257,9 @@ impl Endpoint {
         }
         problems
     }
+        if self.budget.cost.is_some_and(|cost| !(cost > 0.0 && cost.is_finite())) {
+            problem("budget/cost", "must be more than 0");
+        }
 
     /// The environment variables it needs.
     pub fn secrets(&self) -> Vec<String> {
@@ -320,3 +332,27 @@ mod tests {
         assert!((endpoint.cost(usage).unwrap() - 0.6).abs() < 1e-12);
     }
 }
+    #[test]
+    fn times_and_rates_are_bounded() {
+        for seconds in [1e300, 86_401.0, 0.0, -1.0] {
+            let times =
+                json!({"timeout": seconds, "retry": {"first_wait": seconds, "longest_wait": seconds}});
+            assert_eq!(
+                fields(times),
+                ["/llm/timeout", "/llm/retry/first_wait", "/llm/retry/longest_wait"],
+                "{seconds}"
+            );
+        }
+        for limit in [1e-300, 0.0, 1e10] {
+            let limits = json!({"limits": {"requests_per_minute": limit, "tokens_per_minute": limit}});
+            assert_eq!(
+                fields(limits),
+                ["/llm/limits/requests_per_minute", "/llm/limits/tokens_per_minute"],
+                "{limit}"
+            );
+        }
+        let most =
+            json!({"timeout": 86_400, "limits": {"requests_per_minute": 0.01, "tokens_per_minute": 1e9}});
+        assert!(fields(most).is_empty());
+    }
+

@@ -18,7 +18,7 @@ use ureq::{Agent, http::HeaderValue};
 use crate::{
     ChatError, Completion, Endpoint, Request, Stop, Usage,
     failure::{Failure, Fault, Remedy, retry_after},
-    pace::Pace,
+    pace::{Pace, seconds},
 };
 use state::State;
 
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
             .max_redirects_will_error(false)
             .max_idle_connections(endpoint.concurrency)
             .max_idle_connections_per_host(endpoint.concurrency)
-            .timeout_global(Some(Duration::from_secs_f64(endpoint.timeout)))
+            .timeout_global(Some(seconds(endpoint.timeout)))
             .user_agent(concat!("retort/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
@@ -292,7 +292,7 @@ impl<'a> Session<'a> {
         let retry = &self.endpoint.retry;
         // Half of it is jitter, so that requests that failed together do not come again together.
         let doubled = retry.first_wait * 2f64.powi(attempt.min(30).cast_signed());
-        let own = Duration::from_secs_f64(doubled.min(retry.longest_wait) * (0.5 + draw / 2.0));
+        let own = seconds(doubled.min(retry.longest_wait) * (0.5 + draw / 2.0));
         let asked = failure.wait.unwrap_or_default();
         if asked > LONGEST_RETRY_AFTER {
             let minutes = asked.as_secs() / 60;
