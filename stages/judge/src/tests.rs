@@ -349,3 +349,24 @@ fn a_model_is_asked_about_whole_completions_that_are_not_accepted() {
     bench.run(&Judge, &params).unwrap();
     assert_eq!(server.asked(), 3);
 }
+
+#[test]
+fn a_sealed_question_is_never_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let seal = tasks::gpqa::seal;
+    let mut sealed = question("q7", "A", json!([rationale("planning", 0, "The answer is \\boxed{B}")]));
+    sealed["task"] = "gpqa-diamond".into();
+    sealed["question"] = seal("Which particle?").into();
+    sealed["choices"] = json!([seal("pion"), seal("muon"), seal("kaon"), seal("tau")]);
+    write(folder.path(), &["planning"], &[sealed]);
+    let server = chat::bench::Server::start(|_| chat::bench::Reply::Good("yes".to_owned())).unwrap();
+    let bench = Bench::new(folder.path()).input("completions", folder.path(), &[]);
+    let params = json!({"llm": {"base_url": server.base_url(), "model": "m"}});
+    let error = bench.run(&Judge, &params).unwrap_err();
+    assert!(
+        error.to_string().starts_with("`gpqa-diamond` is a held-out test set: its question `q7`"),
+        "{error}"
+    );
+    assert!(error.help().unwrap().contains("only for `evaluate`"));
+    assert_eq!(server.asked(), 0);
+}
