@@ -198,7 +198,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove what no recipe's latest state needs
+    /// Remove what no recipe's latest state needs; journals stay, because their items were paid for
     Gc {
         /// Only say what would be removed and what each byte is for
         #[arg(long)]
