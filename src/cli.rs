@@ -157,7 +157,7 @@ enum Command {
         /// A model's folder and the question, or a recipe, one of its cells that makes a model, and the question
         #[arg(required = true, num_args = 2..=3, value_name = "MODEL QUESTION")]
         words: Vec<String>,
-        /// Ask as this task's questions are asked; without it the text goes to the model as it is
+        /// Ask as this task's questions are asked; without it the text goes to the model as it is, or through its chat template where it has one
         #[arg(long)]
         task: Option<String>,
         /// Replace a value of the recipe
@@ -360,12 +360,18 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                     help: Some("0 takes the likeliest token, 1 draws as the model says".to_owned()),
                 });
             }
+            if max_new_tokens == 0 {
+                return Err(CliError::Asked {
+                    message: "an answer has at least one token".to_owned(),
+                    help: Some("`--max-new-tokens` is where the answer is cut".to_owned()),
+                });
+            }
             let (model, backend) = match &words[..] {
                 [recipe, cell, _] => {
                     let graph = load(kinds, &RecipeArguments { recipe: recipe.into(), sets, backend })?;
                     (models::find(&graph, &store()?, cell)?, graph.backend)
                 }
-                _ => (PathBuf::from(&words[0]), models::backend(kinds, backend.as_deref())?),
+                _ => (models::there(&words[0])?, models::backend(kinds, backend.as_deref())?),
             };
             let text = words.last().expect("clap asks for two words or three");
             let question = Ask {

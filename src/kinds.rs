@@ -25,7 +25,15 @@ pub struct Kinds {
 }
 
 /// Answers a question piece by piece; returns whether the answer was cut at its limit.
-pub type AskModel = fn(&Ask<'_>, &mut dyn FnMut(&str)) -> Result<bool, StageError>;
+pub type AskModel = fn(&Ask<'_>, &mut dyn FnMut(&str)) -> Result<bool, AskError>;
+
+/// Why a question has no answer.
+pub enum AskError {
+    /// What was asked for cannot be: nothing was computed.
+    Refused(StageError),
+    /// Answering failed.
+    Failed(StageError),
+}
 
 /// A question to a model.
 pub struct Ask<'a> {
@@ -89,6 +97,7 @@ pub const KINDS: Kinds = Kinds {
     table: &report::Report,
     render_table,
     backends: backends::NAMES,
+    dtypes: backends::DTYPES,
     backend_report: backends::report,
     backend_test: backends::test,
     ask: backends::ask,
@@ -97,7 +106,6 @@ pub const KINDS: Kinds = Kinds {
 fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageError> {
     let format = match format {
         TableFormat::Terminal => report::Format::Terminal,
-    dtypes: backends::DTYPES,
         TableFormat::Markdown => report::Format::Markdown,
         TableFormat::Latex => report::Format::Latex,
         TableFormat::Csv => report::Format::Csv,
@@ -108,11 +116,11 @@ fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageErr
 
 #[cfg(feature = "burn")]
 mod backends {
-    use contract::StageError;
-
-    use super::{Ask, BackendReport};
+    use super::{Ask, AskError, BackendReport};
 
     pub(super) const NAMES: &[&str] = &lm::device::BACKENDS;
+
+    pub(super) const DTYPES: &[&str] = &lm::device::DTYPES;
 
     pub(super) fn report(name: &str) -> BackendReport {
         let backend = contract::Backend { name: name.to_owned(), ..contract::Backend::default() };
@@ -120,8 +128,6 @@ mod backends {
         BackendReport {
             built: !matches!(problem, Some(lm::device::DeviceError::NotBuilt { .. })),
             problem: problem.map(|error| (error.to_string(), error.help())),
-    pub(super) const DTYPES: &[&str] = &lm::device::DTYPES;
-
         }
     }
 
@@ -130,7 +136,7 @@ mod backends {
         Ok(format!("a small computation is off by at most {:.1e}", test.max_error))
     }
 
-    pub(super) fn ask(ask: &Ask<'_>, on_text: &mut dyn FnMut(&str)) -> Result<bool, StageError> {
+    pub(super) fn ask(ask: &Ask<'_>, on_text: &mut dyn FnMut(&str)) -> Result<bool, AskError> {
         let options = lm::ask::AskOptions {
             task: ask.task.map(str::to_owned),
             backend: ask.backend.clone(),
@@ -138,7 +144,9 @@ mod backends {
             temperature: ask.temperature,
             seed: ask.seed,
         };
-        Ok(lm::ask::ask(ask.model, ask.text, &options, on_text)?.truncated)
+        options.check().map_err(AskError::Refused)?;
+        let answer = lm::ask::ask(ask.model, ask.text, &options, on_text).map_err(AskError::Failed)?;
+        Ok(answer.truncated)
     }
 }
 
@@ -146,9 +154,11 @@ mod backends {
 mod backends {
     use contract::StageError;
 
-    use super::{Ask, BackendReport};
+    use super::{Ask, AskError, BackendReport};
 
     pub(super) const NAMES: &[&str] = &["flex", "wgpu", "tch", "cuda"];
+
+    pub(super) const DTYPES: &[&str] = &["f32"];
 
     pub(super) fn report(_: &str) -> BackendReport {
         let remedy = "build with default features".to_owned();
@@ -158,11 +168,10 @@ mod backends {
     pub(super) fn test(_: &str) -> Result<String, String> {
         Err("this build computes no tensors".to_owned())
     }
-    pub(super) const DTYPES: &[&str] = &["f32"];
 
-
-    pub(super) fn ask(_: &Ask<'_>, _: &mut dyn FnMut(&str)) -> Result<bool, StageError> {
-        Err(StageError::failed("this build computes no tensors").with_help("build with default features"))
+    pub(super) fn ask(_: &Ask<'_>, _: &mut dyn FnMut(&str)) -> Result<bool, AskError> {
+        let problem = StageError::failed("this build computes no tensors");
+        Err(AskError::Refused(problem.with_help("build with default features")))
     }
 }
 

@@ -98,6 +98,25 @@ fn kinds_schema_completions_and_backends_print_data() {
 #[test]
 fn init_writes_a_recipe_once() {
     let project = Project::retort();
+#[test]
+fn a_question_that_cannot_be_asked_is_refused_with_a_remedy() {
+    let project = Project::retort();
+    std::fs::create_dir(project.path("model")).unwrap();
+    for (arguments, said) in [
+        (&["ask", "nosuch", "Why?"][..], "error: `nosuch` does not exist\nhelp: name a model's folder"),
+        (
+            &["ask", "model", "Why?", "--max-new-tokens", "0"],
+            "error: an answer has at least one token\nhelp: ",
+        ),
+        (&["ask", "model", "Why?", "--backend", "gpu"], "error: unknown backend `gpu`\nhelp: "),
+        // Without burn, nothing can be asked at all.
+        (&["ask", "model", "Why?", "--task", "poetry"], "\nhelp: "),
+    ] {
+        let refused = project.run(arguments).expect(2);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+}
+
     project.run(&["init", "new"]).expect(0);
     let again = project.run(&["init", "new"]).expect(2);
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
