@@ -322,6 +322,9 @@ fn a_model_is_asked_about_whole_completions_that_are_not_accepted() {
     for pointer in Kind::immaterial(&Judge) {
         assert!(resolved.pointer(pointer).is_some(), "{pointer} is no param");
     }
+    let mut block = chat::Endpoint::IMMATERIAL.map(|field| format!("/llm/{field}")).to_vec();
+    block.extend(["/llm/prices".to_owned(), "/llm/currency".to_owned()]);
+    assert_eq!(Kind::immaterial(&Judge), block);
     let bench = Bench::new(folder.path())
         .input("completions", folder.path(), &[])
         .secret(contract::Secret::new("JUDGE_KEY", "sk-0123456789").unwrap());

@@ -221,7 +221,17 @@ impl Endpoint {
             problem("concurrency", "must be between 1 and 1024");
         }
         for name in self.extra.keys() {
-            let own = ["model", "messages", "temperature", "top_p", "max_tokens", "seed", "n", "stream"];
+            let own = [
+                "model",
+                "messages",
+                "temperature",
+                "top_p",
+                MaxTokensKey::MaxTokens.name(),
+                MaxTokensKey::MaxCompletionTokens.name(),
+                "seed",
+                "n",
+                "stream",
+            ];
             if own.contains(&name.as_str()) {
                 problem(&format!("extra/{name}"), "has a param of its own, or is not the recipe's to set");
             }
@@ -324,6 +334,10 @@ mod tests {
 
     #[test]
     fn costs_are_worked_out_by_hand() {
+        assert_eq!(
+            fields(json!({"extra": {"max_completion_tokens": 9}})),
+            ["/llm/extra/max_completion_tokens"]
+        );
         let params = json!({
             "base_url": "http://x", "model": "m", "prices": {"m": {"prompt": 0.15, "completion": 0.6}},
         });
