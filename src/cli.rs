@@ -17,7 +17,7 @@ use crate::{
     kinds::{Ask, Kinds, TableFormat},
     log::describe,
     recipe::{Diagnostics, Recipe},
-    reporter::say,
+    reporter::{counted, say},
     secrets::MissingSecret,
     store::{Store, StoreError, Use},
 };
@@ -422,8 +422,8 @@ fn check(kinds: &Kinds, recipes: Vec<PathBuf>, sets: &[String]) -> Result<u8, Cl
             Ok(graph) => print(&format!(
                 "{}: {} stages, {} cells\n",
                 arguments.recipe.display(),
-                graph.stages.len(),
-                graph.cells.len()
+                counted(graph.stages.len(), "stage"),
+                counted(graph.cells.len(), "cell")
             )),
             Err(error) => {
                 say(error.to_string().trim_end());

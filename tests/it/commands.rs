@@ -87,6 +87,8 @@ fn kinds_schema_completions_and_backends_print_data() {
     let dataset = project.run(&["kinds", "dataset"]).expect(0).stdout;
     assert!(dataset.contains("task: ") && dataset.contains("(required)"), "{dataset}");
     let all: serde_json::Value =
+    let teacher = project.run(&["kinds", "teacher"]).expect(0).stdout;
+    assert!(teacher.contains("Requests under way at once. Default: 8.\n"), "{teacher}");
         serde_json::from_str(&project.run(&["kinds", "--json"]).expect(0).stdout).unwrap();
     assert!(all.as_array().unwrap().len() >= 4);
     let schema: serde_json::Value = serde_json::from_str(&project.run(&["schema"]).expect(0).stdout).unwrap();

@@ -148,15 +148,22 @@ impl<'a> Session<'a> {
         if !faults.is_empty() {
             let count: usize = state.faults.values().sum();
             let wasted = state.wasted.total();
-            let took = if wasted > 0 { format!("; they took {wasted} tokens") } else { String::new() };
-            self.context.note(format!("{count} requests failed ({}){took}", faults.join(", ")));
+            let took =
+                if wasted > 0 { format!("; they took {}", counted(wasted, "token")) } else { String::new() };
+            self.context.note(format!(
+                "{} failed ({}){took}",
+                counted(count as u64, "request"),
+                faults.join(", ")
+            ));
         }
         let (all, new) = (state.counted.len(), state.new);
         let cost = self.endpoint.cost(state.spent).map(|cost| self.money(cost));
         let cost = cost.map(|cost| format!(", {cost}")).unwrap_or_default();
         let Usage { prompt_tokens, completion_tokens } = state.spent;
         self.context.note(format!(
-            "{all} completions, {new} of them new: {prompt_tokens} prompt and {completion_tokens} completion tokens{cost}"
+            "{}, {new} of them new: {prompt_tokens} prompt and {}{cost}",
+            counted(all as u64, "completion"),
+            counted(completion_tokens, "completion token"),
         ));
         if let Some(error) = state.error.take() {
             return Err(error);
@@ -443,6 +450,11 @@ enum Claimed {
 
 /// No code that holds one of the session's locks panics.
 const POISONED: &str = "no thread panics while it holds the lock";
+
+/// `1 request`, `2 requests`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
 
 /// Which journal holds the completions of an endpoint: one a model.
 pub(crate) fn namespace(endpoint: &Endpoint) -> (&'static str, u32, &str) {
