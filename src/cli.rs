@@ -37,7 +37,7 @@ pub mod exit {
     pub const BUG: u8 = 1;
     /// The recipe or the arguments are wrong.
     pub const BAD_INPUT: u8 = 2;
-    /// A cell failed, or the store could not be used.
+    /// A cell or a backend's test failed, or the store could not be used.
     pub const FAILED: u8 = 3;
     /// For `plan`: there is work to do.
     pub const WORK_TO_DO: u8 = 4;
@@ -420,7 +420,7 @@ fn check(kinds: &Kinds, recipes: Vec<PathBuf>, sets: &[String]) -> Result<u8, Cl
         let arguments = RecipeArguments { recipe, sets: sets.to_vec(), backend: None };
         match load(kinds, &arguments) {
             Ok(graph) => print(&format!(
-                "{}: {} stages, {} cells\n",
+                "{}: {}, {}\n",
                 arguments.recipe.display(),
                 counted(graph.stages.len(), "stage"),
                 counted(graph.cells.len(), "cell")
@@ -435,7 +435,7 @@ fn check(kinds: &Kinds, recipes: Vec<PathBuf>, sets: &[String]) -> Result<u8, Cl
 }
 
 fn backends(kinds: &Kinds, test: bool) -> u8 {
-    let mut text = String::new();
+    let (mut text, mut code) = (String::new(), exit::DONE);
     for name in kinds.backends {
         let report = (kinds.backend_report)(name);
         let state = match (&report.problem, test) {
@@ -443,7 +443,10 @@ fn backends(kinds: &Kinds, test: bool) -> u8 {
             (None, false) => "usable".to_owned(),
             (None, true) => match (kinds.backend_test)(name) {
                 Ok(result) => format!("usable: {result}"),
-                Err(problem) => format!("fails its test: {problem}"),
+                Err(problem) => {
+                    code = exit::FAILED;
+                    format!("fails its test: {problem}")
+                }
             },
         };
         text.push_str(&format!(
@@ -452,7 +455,7 @@ fn backends(kinds: &Kinds, test: bool) -> u8 {
         ));
     }
     print(&text);
-    exit::DONE
+    code
 }
 
 fn init(folder: &Path) -> Result<u8, CliError> {
@@ -463,7 +466,8 @@ fn init(folder: &Path) -> Result<u8, CliError> {
     });
     match written {
         Ok(()) => {
-            say(&format!("wrote {}: now `retort run {}`", path.display(), path.display()));
+            let argument = quoted(&path.to_string_lossy());
+            say(&format!("wrote {}: now `retort run {argument}`", path.display()));
             Ok(exit::DONE)
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(CliError::Asked {
@@ -472,6 +476,15 @@ fn init(folder: &Path) -> Result<u8, CliError> {
         }),
         Err(source) => Err(CliError::Write { path, source }),
     }
+}
+
+/// An argument as a shell takes it.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if argument.chars().all(plain) && !argument.is_empty() {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', "'\\''"))
 }
 
 /// Writes data to stdout. A reader that has seen enough (`| head`) ends the process quietly.

@@ -75,7 +75,8 @@ fn wrong_names_on_the_command_line_get_a_suggestion() {
     assert!(wrong.stderr.contains("help: stages of this recipe: hello, greeting\n"), "{}", wrong.stderr);
     let wrong = project.run(&["kinds", "txt"]).expect(2);
     assert!(wrong.stderr.contains("did you mean `text`?"), "{}", wrong.stderr);
-    project.run(&["logs"]).expect(2);
+    let empty = project.run(&["logs"]).expect(2);
+    assert!(empty.stderr.contains("help: `retort run RECIPE` starts one"), "{}", empty.stderr);
     project.run(&["run", "missing.yaml"]).expect(2);
 }
 
@@ -86,9 +87,9 @@ fn kinds_schema_completions_and_backends_print_data() {
     assert!(kinds.contains("dataset: "), "{kinds}");
     let dataset = project.run(&["kinds", "dataset"]).expect(0).stdout;
     assert!(dataset.contains("task: ") && dataset.contains("(required)"), "{dataset}");
-    let all: serde_json::Value =
     let teacher = project.run(&["kinds", "teacher"]).expect(0).stdout;
     assert!(teacher.contains("Requests under way at once. Default: 8.\n"), "{teacher}");
+    let all: serde_json::Value =
         serde_json::from_str(&project.run(&["kinds", "--json"]).expect(0).stdout).unwrap();
     assert!(all.as_array().unwrap().len() >= 4);
     let schema: serde_json::Value = serde_json::from_str(&project.run(&["schema"]).expect(0).stdout).unwrap();
@@ -97,9 +98,6 @@ fn kinds_schema_completions_and_backends_print_data() {
     assert!(project.run(&["backends"]).expect(0).stdout.contains("flex"));
 }
 
-#[test]
-fn init_writes_a_recipe_once() {
-    let project = Project::retort();
 #[test]
 fn a_question_that_cannot_be_asked_is_refused_with_a_remedy() {
     let project = Project::retort();
@@ -119,7 +117,13 @@ fn a_question_that_cannot_be_asked_is_refused_with_a_remedy() {
     }
 }
 
-    project.run(&["init", "new"]).expect(0);
+#[test]
+fn init_writes_a_recipe_once() {
+    let project = Project::retort();
+    let new = project.run(&["init", "new"]).expect(0);
+    assert_eq!(new.stderr, "wrote new/recipe.yaml: now `retort run new/recipe.yaml`\n");
+    let spaced = project.run(&["init", "it's new"]).expect(0);
+    assert!(spaced.stderr.ends_with(": now `retort run 'it'\\''s new/recipe.yaml'`\n"), "{}", spaced.stderr);
     let again = project.run(&["init", "new"]).expect(2);
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
 }
