@@ -53,7 +53,7 @@ pub enum Source {
     Folder(Folder),
     /// A checkpoint on the Hugging Face hub, `owner/name@revision`; no input port is read. It is downloaded when the
     /// cell runs, unless the hub's cache has it; the environment variable HF_TOKEN opens what is not public. A commit
-    /// always means the same model, a branch such as `main` (the default) does not.
+    /// always means the same model; a branch such as `main` (the default) can move, and a result made from it stays.
     Hf(HubModel),
     /// A fresh model; needs `corpus`.
     Scratch(Scratch),

@@ -15,9 +15,11 @@ pub(crate) const LONGEST_SECONDS: f64 = 86_400.0;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// Where it is, up to and without `/chat/completions`: `https://api.openai.com/v1`.
+    /// Where it is, up to and without `/chat/completions`: `https://api.openai.com/v1`. Not part of a result's identity, so
+    /// that a mirror of the same model may take over: a different model wants a different `model`.
     pub base_url: String,
-    /// The model, as the endpoint names it.
+    /// The model, as the endpoint names it. This name alone identifies what answers: what stands behind it at another
+    /// `base_url`, or later, is taken for the same.
     pub model: String,
     /// The environment variable that holds the key; never the key itself. Default: no key is sent.
     #[serde(default)]
@@ -255,21 +257,27 @@ impl Endpoint {
                 problem(field, "must be above 0 and at most 86400 seconds");
             }
         }
+        if self.budget.cost.is_some_and(|cost| !(cost > 0.0 && cost.is_finite())) {
+            problem("budget/cost", "must be more than 0");
+        }
         for (model, price) in &self.prices {
             if ![price.prompt, price.completion].iter().all(|price| price.is_finite() && *price >= 0.0) {
                 problem(&format!("prices/{model}"), "must not be negative");
             }
         }
         if !self.prices.is_empty() && self.price().is_none() {
-            problem("prices", &format!("names no price of the model `{}`", self.model));
+            let model = &self.model;
+            problem(
+                "prices",
+                &format!(
+                    "names no price of the model `{model}`: add it, or leave `prices` and `budget.cost` out"
+                ),
+            );
         } else if self.budget.cost.is_some() && self.price().is_none() {
             problem("budget/cost", "needs the model's price in `prices`");
         }
         problems
     }
-        if self.budget.cost.is_some_and(|cost| !(cost > 0.0 && cost.is_finite())) {
-            problem("budget/cost", "must be more than 0");
-        }
 
     /// The environment variables it needs.
     pub fn secrets(&self) -> Vec<String> {
@@ -326,26 +334,16 @@ mod tests {
             ),
             ["/llm/temperature", "/llm/top_p", "/llm/max_tokens", "/llm/concurrency", "/llm/timeout"]
         );
+        assert_eq!(
+            fields(json!({"extra": {"max_completion_tokens": 9}})),
+            ["/llm/extra/max_completion_tokens"]
+        );
         assert_eq!(fields(json!({"budget": {"cost": 1.0}})), ["/llm/budget/cost"]);
         assert_eq!(fields(json!({"prices": {"other": {"prompt": 1.0, "completion": 2.0}}})), ["/llm/prices"]);
         let priced = json!({"budget": {"cost": 1.0}, "prices": {"m": {"prompt": 1.0, "completion": 2.0}}});
         assert!(fields(priced).is_empty());
     }
 
-    #[test]
-    fn costs_are_worked_out_by_hand() {
-        assert_eq!(
-            fields(json!({"extra": {"max_completion_tokens": 9}})),
-            ["/llm/extra/max_completion_tokens"]
-        );
-        let params = json!({
-            "base_url": "http://x", "model": "m", "prices": {"m": {"prompt": 0.15, "completion": 0.6}},
-        });
-        let endpoint: Endpoint = serde_json::from_value(params).unwrap();
-        let usage = Usage { prompt_tokens: 2_000_000, completion_tokens: 500_000 };
-        assert!((endpoint.cost(usage).unwrap() - 0.6).abs() < 1e-12);
-    }
-}
     #[test]
     fn times_and_rates_are_bounded() {
         for seconds in [1e300, 86_401.0, 0.0, -1.0] {
@@ -370,3 +368,13 @@ mod tests {
         assert!(fields(most).is_empty());
     }
 
+    #[test]
+    fn costs_are_worked_out_by_hand() {
+        let params = json!({
+            "base_url": "http://x", "model": "m", "prices": {"m": {"prompt": 0.15, "completion": 0.6}},
+        });
+        let endpoint: Endpoint = serde_json::from_value(params).unwrap();
+        let usage = Usage { prompt_tokens: 2_000_000, completion_tokens: 500_000 };
+        assert!((endpoint.cost(usage).unwrap() - 0.6).abs() < 1e-12);
+    }
+}
