@@ -17,7 +17,7 @@ use crate::{
     kinds::{Ask, Kinds, TableFormat},
     log::describe,
     recipe::{Diagnostics, Recipe},
-    reporter::say,
+    reporter::{counted, say},
     secrets::MissingSecret,
     store::{Store, StoreError, Use},
 };
@@ -37,7 +37,7 @@ pub mod exit {
     pub const BUG: u8 = 1;
     /// The recipe or the arguments are wrong.
     pub const BAD_INPUT: u8 = 2;
-    /// A cell failed, or the store could not be used.
+    /// A cell or a backend's test failed, or the store could not be used.
     pub const FAILED: u8 = 3;
     /// For `plan`: there is work to do.
     pub const WORK_TO_DO: u8 = 4;
@@ -157,7 +157,7 @@ enum Command {
         /// A model's folder and the question, or a recipe, one of its cells that makes a model, and the question
         #[arg(required = true, num_args = 2..=3, value_name = "MODEL QUESTION")]
         words: Vec<String>,
-        /// Ask as this task's questions are asked; without it the text goes to the model as it is
+        /// Ask as this task's questions are asked; without it the text goes to the model as it is, or through its chat template where it has one
         #[arg(long)]
         task: Option<String>,
         /// Replace a value of the recipe
@@ -198,7 +198,7 @@ enum Command {
         #[arg(long)]
         json: bool,
     },
-    /// Remove what no recipe's latest state needs
+    /// Remove what no recipe's latest state needs; journals stay, because their items were paid for
     Gc {
         /// Only say what would be removed and what each byte is for
         #[arg(long)]
@@ -360,12 +360,18 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                     help: Some("0 takes the likeliest token, 1 draws as the model says".to_owned()),
                 });
             }
+            if max_new_tokens == 0 {
+                return Err(CliError::Asked {
+                    message: "an answer has at least one token".to_owned(),
+                    help: Some("`--max-new-tokens` is where the answer is cut".to_owned()),
+                });
+            }
             let (model, backend) = match &words[..] {
                 [recipe, cell, _] => {
                     let graph = load(kinds, &RecipeArguments { recipe: recipe.into(), sets, backend })?;
                     (models::find(&graph, &store()?, cell)?, graph.backend)
                 }
-                _ => (PathBuf::from(&words[0]), models::backend(kinds, backend.as_deref())?),
+                _ => (models::there(&words[0])?, models::backend(kinds, backend.as_deref())?),
             };
             let text = words.last().expect("clap asks for two words or three");
             let question = Ask {
@@ -414,10 +420,10 @@ fn check(kinds: &Kinds, recipes: Vec<PathBuf>, sets: &[String]) -> Result<u8, Cl
         let arguments = RecipeArguments { recipe, sets: sets.to_vec(), backend: None };
         match load(kinds, &arguments) {
             Ok(graph) => print(&format!(
-                "{}: {} stages, {} cells\n",
+                "{}: {}, {}\n",
                 arguments.recipe.display(),
-                graph.stages.len(),
-                graph.cells.len()
+                counted(graph.stages.len(), "stage"),
+                counted(graph.cells.len(), "cell")
             )),
             Err(error) => {
                 say(error.to_string().trim_end());
@@ -429,7 +435,7 @@ fn check(kinds: &Kinds, recipes: Vec<PathBuf>, sets: &[String]) -> Result<u8, Cl
 }
 
 fn backends(kinds: &Kinds, test: bool) -> u8 {
-    let mut text = String::new();
+    let (mut text, mut code) = (String::new(), exit::DONE);
     for name in kinds.backends {
         let report = (kinds.backend_report)(name);
         let state = match (&report.problem, test) {
@@ -437,7 +443,10 @@ fn backends(kinds: &Kinds, test: bool) -> u8 {
             (None, false) => "usable".to_owned(),
             (None, true) => match (kinds.backend_test)(name) {
                 Ok(result) => format!("usable: {result}"),
-                Err(problem) => format!("fails its test: {problem}"),
+                Err(problem) => {
+                    code = exit::FAILED;
+                    format!("fails its test: {problem}")
+                }
             },
         };
         text.push_str(&format!(
@@ -446,7 +455,7 @@ fn backends(kinds: &Kinds, test: bool) -> u8 {
         ));
     }
     print(&text);
-    exit::DONE
+    code
 }
 
 fn init(folder: &Path) -> Result<u8, CliError> {
@@ -457,7 +466,8 @@ fn init(folder: &Path) -> Result<u8, CliError> {
     });
     match written {
         Ok(()) => {
-            say(&format!("wrote {}: now `retort run {}`", path.display(), path.display()));
+            let argument = quoted(&path.to_string_lossy());
+            say(&format!("wrote {}: now `retort run {argument}`", path.display()));
             Ok(exit::DONE)
         }
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => Err(CliError::Asked {
@@ -466,6 +476,15 @@ fn init(folder: &Path) -> Result<u8, CliError> {
         }),
         Err(source) => Err(CliError::Write { path, source }),
     }
+}
+
+/// An argument as a shell takes it.
+fn quoted(argument: &str) -> String {
+    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
+    if argument.chars().all(plain) && !argument.is_empty() {
+        return argument.to_owned();
+    }
+    format!("'{}'", argument.replace('\'', "'\\''"))
 }
 
 /// Writes data to stdout. A reader that has seen enough (`| head`) ends the process quietly.

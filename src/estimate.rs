@@ -45,11 +45,13 @@ pub fn line(estimate: &Estimate) -> Option<String> {
     let cost = calls.cost.map(|cost| format!(", {cost:.2} {}", calls.currency)).unwrap_or_default();
     let there = match calls.journalled {
         0 => String::new(),
+        1 => "; 1 more is in the journal".to_owned(),
         there => format!("; {} more are in the journal", thousands(there)),
     };
+    let noun = if calls.calls == 1 { "call" } else { "calls" };
     let (count, prompt, completion) =
         (thousands(calls.calls), thousands(calls.prompt_tokens), thousands(calls.completion_tokens));
-    Some(format!("{count} calls, about {prompt} + {completion} tokens{cost} ({}{there})", calls.basis))
+    Some(format!("{count} {noun}, about {prompt} + {completion} tokens{cost} ({}{there})", calls.basis))
 }
 
 /// `1234567` as `1,234,567`.
@@ -82,6 +84,12 @@ mod tests {
             currency: "USD".to_owned(),
             basis: "from 40 earlier calls".to_owned(),
         };
+        let one = CallEstimate { calls: 1, journalled: 1, cost: None, ..calls.clone() };
+        let one = line(&Estimate { records: None, calls: Some(one) });
+        assert_eq!(
+            one.as_deref(),
+            Some("1 call, about 90,400 + 151,200 tokens (from 40 earlier calls; 1 more is in the journal)")
+        );
         let estimate = Estimate { records: None, calls: Some(calls) };
         assert_eq!(
             line(&estimate).as_deref(),

@@ -10,7 +10,11 @@
 //! | backend and dtype, where the kind computes tensors | floating point differs between them |
 //!
 //! Not in it: paths, times, cell and stage names, host, thread count, device index, and the params a kind declares
-//! immaterial (how fast, how patient, at what expense). They cannot change a result.
+//! immaterial (how fast, how patient, at what expense, at which mirror). They cannot change a result.
+//!
+//! Two names are trusted to mean the same thing for ever, because nothing here can look behind them: the model that an
+//! endpoint serves (`model`, whatever the `base_url`), and a revision on the Hugging Face hub (`hf: a/b@main`), where a
+//! branch can move and a commit cannot. What they meant when the result was made is what is kept.
 //!
 //! The record is kept as JSON beside the result, so that [`changes`] can say what differs between two.
 

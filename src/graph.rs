@@ -175,15 +175,31 @@ impl Graph {
         if let Some(cell) = self.cell(target) {
             return Ok(vec![cell]);
         }
-        let (stage, filter) = target.split_once('[').unwrap_or((target, ""));
+        let (stage, filter) = match target.split_once('[') {
+            Some((stage, filter)) => (stage, Some(filter)),
+            None => (target, None),
+        };
         let table = format!("tables.{stage}");
         let Some(node) = self.stages.iter().find(|node| node.name == stage || node.name == table) else {
-            let known = self.stages.iter().map(|node| node.name.as_str());
-            let suggestion = suggest(stage, known).map(str::to_owned);
-            return Err(TargetError::UnknownStage { stage: stage.to_owned(), suggestion });
+            let known: Vec<String> = self.stages.iter().map(|node| node.name.clone()).collect();
+            let suggestion = suggest(stage, known.iter().map(String::as_str)).map(str::to_owned);
+            return Err(TargetError::UnknownStage { stage: stage.to_owned(), suggestion, known });
         };
-        let wanted: Vec<(&str, &str)> =
-            filter.trim_end_matches(']').split(',').filter_map(|pair| pair.split_once('=')).collect();
+        let malformed = || TargetError::Filter {
+            target: target.to_owned(),
+            stage: node.name.clone(),
+            axes: node.axes.clone(),
+        };
+        // Whatever is not understood is refused: without it, more cells would be meant than were written.
+        let wanted: Vec<(&str, &str)> = match filter {
+            None => Vec::new(),
+            Some(filter) => {
+                let pairs = filter.strip_suffix(']').ok_or_else(malformed)?.split(',');
+                let known = |(axis, _): &(&str, &str)| node.axes.iter().any(|name| name == axis);
+                let pairs = pairs.map(|pair| pair.split_once('=').filter(known).ok_or_else(malformed));
+                pairs.collect::<Result<_, _>>()?
+            }
+        };
         let matches = |cell: &&usize| {
             let axes = &self.cells[**cell].axes;
             wanted.iter().all(|(axis, value)| {
@@ -475,6 +491,18 @@ pub enum TargetError {
         stage: String,
         /// The nearest name.
         suggestion: Option<String>,
+        /// Every name there is.
+        known: Vec<String>,
+    },
+    /// What stands in brackets does not say which cells.
+    #[error("`{target}` does not say which cells of `{stage}` are meant")]
+    Filter {
+        /// As typed.
+        target: String,
+        /// The stage.
+        stage: String,
+        /// Its axes.
+        axes: Vec<String>,
     },
     /// The stage is there, but no cell fits.
     #[error("no cell matches `{target}`")]
@@ -490,8 +518,16 @@ impl TargetError {
     /// The remedy.
     pub fn help(&self) -> Option<String> {
         match self {
-            Self::UnknownStage { suggestion, .. } => {
-                suggestion.as_ref().map(|name| format!("did you mean `{name}`?"))
+            Self::UnknownStage { suggestion: Some(name), .. } => Some(format!("did you mean `{name}`?")),
+            Self::UnknownStage { suggestion: None, known, .. } => {
+                Some(format!("stages of this recipe: {}", known.join(", ")))
+            }
+            Self::Filter { stage, axes, .. } if axes.is_empty() => {
+                Some(format!("`{stage}` is one cell, it has no axes"))
+            }
+            Self::Filter { stage, axes, .. } => {
+                let pairs: Vec<String> = axes.iter().map(|axis| format!("{axis}=VALUE")).collect();
+                Some(format!("write some of the axes: `{stage}[{}]`", pairs.join(",")))
             }
             Self::NoCell { example, .. } => example.as_ref().map(|name| format!("a cell of it is `{name}`")),
         }
@@ -518,9 +554,10 @@ fn resolve_backend(
         name.clone_into(&mut backend.name);
     }
     if let Some(dtype) = &recipe.dtype {
-        if !["f32", "bf16"].contains(&dtype.value.as_str()) {
-            let message = format!("unknown dtype `{}`", dtype.value);
-            mistakes.push(Diagnostic::at(dtype.span, message).help("known dtypes: f32, bf16"));
+        if !kinds.dtypes.contains(&dtype.value.as_str()) {
+            let message = format!("no backend computes in dtype `{}`", dtype.value);
+            let help = format!("dtypes: {}", kinds.dtypes.join(", "));
+            mistakes.push(Diagnostic::at(dtype.span, message).help(help));
         }
         backend.dtype.clone_from(&dtype.value);
     }

@@ -14,6 +14,8 @@ pub struct Kinds {
     pub render_table: fn(&Path, TableFormat) -> Result<String, StageError>,
     /// Backends a recipe may name, built in or not.
     pub backends: &'static [&'static str],
+    /// Number formats that some backend computes in.
+    pub dtypes: &'static [&'static str],
     /// Says what this build and machine can do with a backend.
     pub backend_report: fn(&str) -> BackendReport,
     /// Computes something small on a backend and compares it with the default one.
@@ -23,7 +25,15 @@ pub struct Kinds {
 }
 
 /// Answers a question piece by piece; returns whether the answer was cut at its limit.
-pub type AskModel = fn(&Ask<'_>, &mut dyn FnMut(&str)) -> Result<bool, StageError>;
+pub type AskModel = fn(&Ask<'_>, &mut dyn FnMut(&str)) -> Result<bool, AskError>;
+
+/// Why a question has no answer.
+pub enum AskError {
+    /// What was asked for cannot be: nothing was computed.
+    Refused(StageError),
+    /// Answering failed.
+    Failed(StageError),
+}
 
 /// A question to a model.
 pub struct Ask<'a> {
@@ -87,6 +97,7 @@ pub const KINDS: Kinds = Kinds {
     table: &report::Report,
     render_table,
     backends: backends::NAMES,
+    dtypes: backends::DTYPES,
     backend_report: backends::report,
     backend_test: backends::test,
     ask: backends::ask,
@@ -105,11 +116,11 @@ fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageErr
 
 #[cfg(feature = "burn")]
 mod backends {
-    use contract::StageError;
-
-    use super::{Ask, BackendReport};
+    use super::{Ask, AskError, BackendReport};
 
     pub(super) const NAMES: &[&str] = &lm::device::BACKENDS;
+
+    pub(super) const DTYPES: &[&str] = &lm::device::DTYPES;
 
     pub(super) fn report(name: &str) -> BackendReport {
         let backend = contract::Backend { name: name.to_owned(), ..contract::Backend::default() };
@@ -125,7 +136,7 @@ mod backends {
         Ok(format!("a small computation is off by at most {:.1e}", test.max_error))
     }
 
-    pub(super) fn ask(ask: &Ask<'_>, on_text: &mut dyn FnMut(&str)) -> Result<bool, StageError> {
+    pub(super) fn ask(ask: &Ask<'_>, on_text: &mut dyn FnMut(&str)) -> Result<bool, AskError> {
         let options = lm::ask::AskOptions {
             task: ask.task.map(str::to_owned),
             backend: ask.backend.clone(),
@@ -133,7 +144,9 @@ mod backends {
             temperature: ask.temperature,
             seed: ask.seed,
         };
-        Ok(lm::ask::ask(ask.model, ask.text, &options, on_text)?.truncated)
+        options.check().map_err(AskError::Refused)?;
+        let answer = lm::ask::ask(ask.model, ask.text, &options, on_text).map_err(AskError::Failed)?;
+        Ok(answer.truncated)
     }
 }
 
@@ -141,9 +154,11 @@ mod backends {
 mod backends {
     use contract::StageError;
 
-    use super::{Ask, BackendReport};
+    use super::{Ask, AskError, BackendReport};
 
     pub(super) const NAMES: &[&str] = &["flex", "wgpu", "tch", "cuda"];
+
+    pub(super) const DTYPES: &[&str] = &["f32"];
 
     pub(super) fn report(_: &str) -> BackendReport {
         let remedy = "build with default features".to_owned();
@@ -154,8 +169,9 @@ mod backends {
         Err("this build computes no tensors".to_owned())
     }
 
-    pub(super) fn ask(_: &Ask<'_>, _: &mut dyn FnMut(&str)) -> Result<bool, StageError> {
-        Err(StageError::failed("this build computes no tensors").with_help("build with default features"))
+    pub(super) fn ask(_: &Ask<'_>, _: &mut dyn FnMut(&str)) -> Result<bool, AskError> {
+        let problem = StageError::failed("this build computes no tensors");
+        Err(AskError::Refused(problem.with_help("build with default features")))
     }
 }
 

@@ -3,6 +3,7 @@
 //! Everything else that wants to know what happened reads it: `runs`, `logs`, reports. Writing it never fails a run.
 
 use std::{
+    collections::HashMap,
     fs::{self, File},
     io::{BufWriter, Write},
     path::PathBuf,
@@ -12,6 +13,7 @@ use std::{
 use serde_json::{Value, json};
 
 use crate::{
+    fingerprint::Fingerprint,
     graph::Graph,
     run::{CellEvent, Listener, Outcome},
     store::Store,
@@ -87,8 +89,8 @@ impl Listener for RunLog {
             CellEvent::Reused => return, // The plan says so; a log of a thousand reuses helps nobody.
             CellEvent::Found { record, .. } => json!({"event": "found", "made_by": record.run}),
             CellEvent::Waiting => json!({"event": "waiting"}),
-            CellEvent::Started { reason, threads } => {
-                json!({"event": "started", "reason": reason, "threads": threads})
+            CellEvent::Started { fingerprint, reason, threads } => {
+                json!({"event": "started", "fingerprint": fingerprint, "reason": reason, "threads": threads})
             }
             CellEvent::Said(event) => match event {
                 contract::Event::Progress { .. } => return,
@@ -143,6 +145,28 @@ pub fn runs(store: &Store) -> Vec<RunSummary> {
     }
     runs.sort_by(|a, b| a.id.cmp(&b.id));
     runs
+}
+
+/// What cells that were started and have not finished since had become, with the cell to name: theirs are the
+/// checkpoints that the next attempt goes on from.
+pub fn unfinished(store: &Store) -> HashMap<Fingerprint, String> {
+    let mut cells: HashMap<String, Option<Fingerprint>> = HashMap::new();
+    for run in runs(store) {
+        let recipe = run.begin["recipe"].as_str().unwrap_or("?").to_owned();
+        for event in events(store, &run.id) {
+            let cell = || format!("{recipe}: {}", event["cell"].as_str().unwrap_or("?"));
+            match event["event"].as_str() {
+                Some("started") => {
+                    cells.insert(cell(), serde_json::from_value(event["fingerprint"].clone()).ok());
+                }
+                Some("finished" | "found") => {
+                    cells.remove(&cell());
+                }
+                Some(_) | None => {}
+            }
+        }
+    }
+    cells.into_iter().filter_map(|(cell, fingerprint)| Some((fingerprint?, cell))).collect()
 }
 
 /// Every event of a run; none if there is no such run.

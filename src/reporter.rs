@@ -33,6 +33,11 @@ struct Shown {
     last_line: Instant,
 }
 
+/// `1 cell`, `2 cells`.
+pub fn counted(count: usize, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
+
 impl Reporter {
     /// A reporter for a run of `cells` cells.
     pub fn new(cells: usize, quiet: bool) -> Self {

@@ -58,6 +58,8 @@ pub enum CellEvent<'a> {
     Waiting,
     /// It started.
     Started {
+        /// What it is becoming.
+        fingerprint: &'a Fingerprint,
         /// Why it runs.
         reason: &'a Reason,
         /// CPU threads it was given.
@@ -357,7 +359,7 @@ impl Loop<'_> {
             self.ready.remove(&index).expect("only ready cells start");
         let cell = &self.graph.cells[index];
         let reason = reason(cell, &record, self.store, self.history);
-        self.tell(index, &CellEvent::Started { reason: &reason, threads });
+        self.tell(index, &CellEvent::Started { fingerprint: &fingerprint, reason: &reason, threads });
         let input = |source: &crate::graph::Source| {
             let digest = self.outcome.outputs[&source.cell][source.port].clone();
             Input {

@@ -4,8 +4,8 @@
 //! objects/ab/<digest>/      an artifact; complete, or not there
 //! records/ab/<fingerprint>.json   what a cell was, and the digests of its outputs
 //! staging/                  outputs of cells that are running
-//! scratch/<fingerprint>/    checkpoints, handed to the next attempt
-//! journals/<kind>/          finished items
+//! scratch/<fingerprint>/    checkpoints, handed to the next attempt; `gc` removes those that none will want
+//! journals/<kind>/          finished items; `gc` keeps them, because they were paid for
 //! history/<recipe>.jsonl    the latest fingerprint of each cell of a recipe
 //! runs/<id>/                event logs
 //! locks/                    one file a running cell, locked by its process

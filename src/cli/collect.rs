@@ -1,4 +1,8 @@
 //! `gc`: bounds the store. What the latest state of any recipe needs always stays.
+//!
+//! Checkpoints (`scratch`) of cells that were started and have not finished are part of that state: the next attempt goes
+//! on from them. Journals stay whatever becomes of their cells: their items were paid for, in money or in time, and any
+//! later cell may use them.
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -14,6 +18,7 @@ use super::{CliError, exit, print};
 use crate::{
     fingerprint::Fingerprint,
     history::History,
+    log,
     reporter::bytes,
     store::{CellRecord, Store, StoreError, list},
 };
@@ -65,6 +70,35 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
     for entry in fs::read_dir(store.root().join("staging")).into_iter().flatten().flatten() {
         let path = entry.path();
         remove(&path, size_of(&path)?, "left behind by a run that was killed", &mut text);
+    }
+
+    // Started and not finished is what the next attempt goes on with.
+    let unfinished = log::unfinished(store);
+    let mut checkpoints = Vec::new();
+    for entry in fs::read_dir(store.root().join("scratch")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let fingerprint = Fingerprint(serde_json::from_value(name.into()).expect("a digest is a string"));
+        let size = size_of(&path)?;
+        match (unfinished.get(&fingerprint), store.try_lock(&fingerprint)?) {
+            (Some(cell), _) => checkpoints.push((size, cell)),
+            (None, Some(_lock)) => {
+                remove(&path, size, "checkpoints that no unfinished cell needs", &mut text)
+            }
+            // A cell is running in it.
+            (None, None) => {}
+        }
+    }
+    checkpoints.sort();
+    if dry_run {
+        for (size, cell) in &checkpoints {
+            writeln!(
+                text,
+                "keep         {:>10}  {cell}: its checkpoints, for the next attempt",
+                bytes(*size)
+            )
+            .ok();
+        }
     }
 
     // What each recipe's latest state needs, with the cells to name.

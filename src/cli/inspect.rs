@@ -200,8 +200,11 @@ pub(super) fn logs(store: &Store, run: Option<&str>, cell: Option<&str>, json: b
     let events = run.as_deref().map(|run| log::events(store, run)).unwrap_or_default();
     if events.is_empty() {
         return Err(CliError::Asked {
+            help: Some(
+                if run.is_some() { "`retort runs` lists them" } else { "`retort run RECIPE` starts one" }
+                    .to_owned(),
+            ),
             message: run.map_or("there are no runs yet".to_owned(), |run| format!("there is no run `{run}`")),
-            help: Some("`retort runs` lists them".to_owned()),
         });
     }
     let mut text = String::new();

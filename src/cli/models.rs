@@ -10,7 +10,8 @@ use contract::{ArtifactType, Backend};
 use super::{CliError, exit, inspect, print};
 use crate::{
     graph::Graph,
-    kinds::{Ask, Kinds},
+    kinds::{Ask, AskError, Kinds},
+    log::describe,
     reporter::{bytes, say},
     store::{Store, list},
 };
@@ -44,6 +45,18 @@ fn with_a_model(graph: &Graph) -> Vec<String> {
     first.map(|cell| format!("`{}`", graph.cells[*cell].name)).collect()
 }
 
+/// A model on disk that no recipe speaks of.
+pub(super) fn there(path: &str) -> Result<PathBuf, CliError> {
+    let folder = PathBuf::from(path);
+    if folder.exists() {
+        return Ok(folder);
+    }
+    Err(CliError::Asked {
+        message: format!("`{path}` does not exist"),
+        help: Some("name a model's folder, or a recipe and one of its cells".to_owned()),
+    })
+}
+
 /// The backend of a model that no recipe speaks of.
 pub(super) fn backend(kinds: &Kinds, name: Option<&str>) -> Result<Backend, CliError> {
     let Some(name) = name else { return Ok(Backend::default()) };
@@ -58,7 +71,13 @@ pub(super) fn backend(kinds: &Kinds, name: Option<&str>) -> Result<Backend, CliE
 
 /// Prints the answer as it is written.
 pub(super) fn ask(kinds: &Kinds, question: &Ask<'_>) -> Result<u8, CliError> {
-    let truncated = (kinds.ask)(question, &mut |piece| print(piece))?;
+    let answered = (kinds.ask)(question, &mut |piece| print(piece));
+    let truncated = answered.map_err(|error| match error {
+        AskError::Refused(error) => {
+            CliError::Asked { message: describe(&error), help: error.help().map(str::to_owned) }
+        }
+        AskError::Failed(error) => error.into(),
+    })?;
     print("\n");
     if truncated {
         say(&format!("note: cut at {} tokens; `--max-new-tokens` allows more", question.max_new_tokens));

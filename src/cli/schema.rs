@@ -74,13 +74,15 @@ fn params(root: &Value, schema: &Value, depth: usize, text: &mut String) {
         schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
     let indent = "  ".repeat(depth);
     for (name, property) in schema["properties"].as_object().into_iter().flatten() {
+        let about = property["description"].as_str().unwrap_or_default().replace('\n', " ");
         let default = match &property["default"] {
             Value::Null if required.contains(&name.as_str()) => " (required)".to_owned(),
+            // Its documentation says it.
+            _ if about.contains("Default: ") => String::new(),
             // A block's defaults stand at its own params.
             Value::Null | Value::Object(_) => String::new(),
             default => format!(" (default {default})"),
         };
-        let about = property["description"].as_str().unwrap_or_default().replace('\n', " ");
         writeln!(text, "{indent}{name}: {about}{default}").ok();
         nested(root, property, depth + 1, text);
     }
@@ -202,7 +204,7 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
             "about": {"type": "string"},
             "include": {"$ref": "#/$defs/from", "description": "Recipes this one is merged over"},
             "backend": {"enum": kinds.backends},
-            "dtype": {"enum": ["f32", "bf16"]},
+            "dtype": {"enum": kinds.dtypes},
             "vars": {"type": "object", "description": "Values that `${name}` stands for"},
             "seeds": {"type": "array", "items": {"type": "integer", "minimum": 0}},
             "matrix": {"type": "object", "description": "Axes: a list of values, or names with fields"},

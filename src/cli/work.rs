@@ -18,7 +18,7 @@ use crate::{
     kinds::{Kinds, TableFormat},
     log::RunLog,
     plan::{Decision, Outputs, Plan, Reason},
-    reporter::{Reporter, say, seconds},
+    reporter::{Reporter, counted, say, seconds},
     run::{Listener, RunOptions, run as execute},
     secrets,
     store::Store,
@@ -65,7 +65,8 @@ pub(super) fn run(
             Decision::Run { .. } | Decision::Undecided { .. } => None,
         })?;
         if !settings.quiet {
-            say(&format!("nothing to do: {reused} cells are up to date"));
+            let are = if reused == 1 { "is" } else { "are" };
+            say(&format!("nothing to do: {} {are} up to date", counted(reused, "cell")));
         }
         return Ok(exit::DONE);
     }
@@ -94,7 +95,9 @@ pub(super) fn run(
     let id = log.id.clone();
     let mut reporter = Reporter::new(wanted.len(), settings.quiet);
     if !settings.quiet {
-        say(&format!("run {id}: {certain} cells to run, {maybe} more depend on them, {reused} up to date"));
+        let depend = if maybe == 1 { "depends" } else { "depend" };
+        let certain = counted(certain, "cell");
+        say(&format!("run {id}: {certain} to run, {maybe} more {depend} on them, {reused} up to date"));
         for (cell, estimate) in estimates(graph, &plan, store) {
             if let Some(line) = estimate::line(&estimate) {
                 say(&format!("  costs  {}: {line}", graph.cells[cell].name));
@@ -109,7 +112,8 @@ pub(super) fn run(
     print_tables(kinds, graph, store, &|cell| outcome.outputs.get(&cell).cloned())?;
     if !settings.quiet {
         let time = seconds(started.elapsed().as_secs_f64());
-        let mut summary = format!("ran {} cells, reused {}, in {time}", outcome.ran, outcome.reused);
+        let mut summary =
+            format!("ran {}, reused {}, in {time}", counted(outcome.ran, "cell"), outcome.reused);
         if !outcome.failed.is_empty() {
             write!(summary, "; {} failed, {} skipped", outcome.failed.len(), outcome.skipped).ok();
         }
@@ -249,7 +253,8 @@ fn plan_text(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>, 
         }
     }
     let (run, undecided, reuse) = plan.counts();
-    writeln!(text, "{run} to run, {undecided} depend on them, {reuse} up to date").ok();
+    let depend = if undecided == 1 { "depends" } else { "depend" };
+    writeln!(text, "{run} to run, {undecided} {depend} on them, {reuse} up to date").ok();
     text
 }
 

@@ -61,9 +61,22 @@ fn wrong_names_on_the_command_line_get_a_suggestion() {
     assert!(wrong.stderr.contains("help: did you mean `greeting`?"), "{}", wrong.stderr);
     let wrong = project.run(&["run", recipe, "hello[name=Alan]"]).expect(2);
     assert!(wrong.stderr.contains("help: a cell of it is `hello[name=Ada]`"), "{}", wrong.stderr);
+    for target in ["hello[Ada]", "hello[name=Ada", "hello[name=Ada,]", "hello[nme=Ada]", "hello[]"] {
+        let wrong = project.run(&["plan", recipe, target]).expect(2);
+        let expected = format!(
+            "error: `{target}` does not say which cells of `hello` are meant\n\
+             help: write some of the axes: `hello[name=VALUE]`\n"
+        );
+        assert_eq!(wrong.stderr, expected);
+    }
+    let wrong = project.run(&["why", recipe, "greeting[name=Ada]"]).expect(2);
+    assert!(wrong.stderr.contains("help: `greeting` is one cell, it has no axes"), "{}", wrong.stderr);
+    let wrong = project.run(&["show", recipe, "nosuch"]).expect(2);
+    assert!(wrong.stderr.contains("help: stages of this recipe: hello, greeting\n"), "{}", wrong.stderr);
     let wrong = project.run(&["kinds", "txt"]).expect(2);
     assert!(wrong.stderr.contains("did you mean `text`?"), "{}", wrong.stderr);
-    project.run(&["logs"]).expect(2);
+    let empty = project.run(&["logs"]).expect(2);
+    assert!(empty.stderr.contains("help: `retort run RECIPE` starts one"), "{}", empty.stderr);
     project.run(&["run", "missing.yaml"]).expect(2);
 }
 
@@ -74,6 +87,8 @@ fn kinds_schema_completions_and_backends_print_data() {
     assert!(kinds.contains("dataset: "), "{kinds}");
     let dataset = project.run(&["kinds", "dataset"]).expect(0).stdout;
     assert!(dataset.contains("task: ") && dataset.contains("(required)"), "{dataset}");
+    let teacher = project.run(&["kinds", "teacher"]).expect(0).stdout;
+    assert!(teacher.contains("Requests under way at once. Default: 8.\n"), "{teacher}");
     let all: serde_json::Value =
         serde_json::from_str(&project.run(&["kinds", "--json"]).expect(0).stdout).unwrap();
     assert!(all.as_array().unwrap().len() >= 4);
@@ -84,9 +99,31 @@ fn kinds_schema_completions_and_backends_print_data() {
 }
 
 #[test]
+fn a_question_that_cannot_be_asked_is_refused_with_a_remedy() {
+    let project = Project::retort();
+    std::fs::create_dir(project.path("model")).unwrap();
+    for (arguments, said) in [
+        (&["ask", "nosuch", "Why?"][..], "error: `nosuch` does not exist\nhelp: name a model's folder"),
+        (
+            &["ask", "model", "Why?", "--max-new-tokens", "0"],
+            "error: an answer has at least one token\nhelp: ",
+        ),
+        (&["ask", "model", "Why?", "--backend", "gpu"], "error: unknown backend `gpu`\nhelp: "),
+        // Without burn, nothing can be asked at all.
+        (&["ask", "model", "Why?", "--task", "poetry"], "\nhelp: "),
+    ] {
+        let refused = project.run(arguments).expect(2);
+        assert!(refused.stderr.contains(said), "{}", refused.stderr);
+    }
+}
+
+#[test]
 fn init_writes_a_recipe_once() {
     let project = Project::retort();
-    project.run(&["init", "new"]).expect(0);
+    let new = project.run(&["init", "new"]).expect(0);
+    assert_eq!(new.stderr, "wrote new/recipe.yaml: now `retort run new/recipe.yaml`\n");
+    let spaced = project.run(&["init", "it's new"]).expect(0);
+    assert!(spaced.stderr.ends_with(": now `retort run 'it'\\''s new/recipe.yaml'`\n"), "{}", spaced.stderr);
     let again = project.run(&["init", "new"]).expect(2);
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
 }

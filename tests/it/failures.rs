@@ -71,6 +71,17 @@ fn an_unusable_backend_says_why_and_what_to_do() {
     let unknown = project.run(&["run", "recipe.yaml", "--backend", "flax"]).expect(2);
     assert!(unknown.stderr.contains("unknown backend `flax`"), "{}", unknown.stderr);
     assert!(unknown.stderr.contains("did you mean `flex`?"), "{}", unknown.stderr);
+    project.write("half.yaml", "recipe: r\ndtype: bf16\nstages:\n  q: {uses: dataset, with: {task: arithmetic, split: train, count: 3}}\n");
+    for command in ["check", "plan", "run"] {
+        let refused = project.run(&[command, "half.yaml"]).expect(2);
+        assert!(
+            refused.stderr.contains(
+                "error: no backend computes in dtype `bf16`\n  --> half.yaml:2:8\nhelp: dtypes: f32\n"
+            ),
+            "{}",
+            refused.stderr
+        );
+    }
     // A recipe that computes no tensors does not need one.
     project.run(&["run", "recipe.yaml", "--backend", "cuda"]).expect(0);
 }

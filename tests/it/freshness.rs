@@ -114,7 +114,7 @@ stages:
     project.write("recipe.yaml", recipe);
     let first = project.run(&["run", "recipe.yaml"]).expect(0);
     assert_eq!(first.ran().len(), 1, "{}", first.stderr);
-    assert!(first.stderr.contains("ran 1 cells, reused 2"), "{}", first.stderr);
+    assert!(first.stderr.contains("ran 1 cell, reused 2"), "{}", first.stderr);
     project.write("other.yaml", "recipe: other\nstages:\n  only: {uses: text, with: {text: same}}\n");
     assert_eq!(project.run(&["run", "other.yaml"]).expect(0).ran(), set(&[]));
 }

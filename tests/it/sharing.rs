@@ -69,3 +69,36 @@ fn gc_keeps_the_latest_state_and_removes_the_rest() {
     project.run(&["plan", "recipe.yaml"]).expect(0);
     project.run(&["plan", "old.yaml"]).expect(4);
 }
+
+#[test]
+fn gc_removes_checkpoints_that_no_next_attempt_wants() {
+    let project = Project::custom();
+    let recipe = |times: usize| {
+        format!("recipe: failing\nstages:\n  a: {{uses: text, with: {{text: panic!, times: {times}}}}}\n")
+    };
+    let scratch = || -> Vec<std::path::PathBuf> {
+        let entries = std::fs::read_dir(project.path(".retort/scratch")).unwrap();
+        entries.map(|entry| entry.unwrap().path()).collect()
+    };
+    project.write("recipe.yaml", &recipe(1));
+    project.run(&["run", "recipe.yaml"]).expect(3);
+    let first = scratch();
+    assert_eq!(first.len(), 1);
+    std::fs::write(first[0].join("checkpoint"), "half way").unwrap();
+    std::fs::create_dir(project.path(".retort/journals/text")).unwrap();
+    let kept = project.run(&["gc", "--dry-run"]).expect(0).stdout;
+    assert!(kept.contains("8 B  failing: a: its checkpoints, for the next attempt\n"), "{kept}");
+    project.run(&["gc"]).expect(0);
+    assert_eq!(scratch(), first, "the next attempt goes on from it");
+
+    project.write("recipe.yaml", &recipe(2));
+    project.run(&["run", "recipe.yaml"]).expect(3);
+    let dry = project.run(&["gc", "--dry-run"]).expect(0).stdout;
+    assert!(dry.contains(": checkpoints that no unfinished cell needs\n"), "{dry}");
+    assert!(dry.contains("would free 8 B"), "{dry}");
+    assert_eq!(scratch().len(), 2);
+    project.run(&["gc"]).expect(0);
+    assert_eq!(scratch().len(), 1);
+    assert!(!first[0].exists());
+    assert!(project.path(".retort/journals/text").is_dir());
+}

@@ -1,7 +1,7 @@
 //! Kind `assistant`: trains the teaching assistant of MIND, which scores the perspectives of each question.
 //!
 //! First the frozen encoder reads every rationale once and the base student's loss on it is measured. Then the assistant
-//! warms up alone against those losses (METHOD.md section 3, optimisation inertia part one). The `student` kind trains
+//! warms up alone against those losses (arXiv 2601.03717, the first part of its optimisation inertia). The `student` kind trains
 //! it further, beside the student; what this kind leaves is where that starts.
 
 mod features;
@@ -76,7 +76,7 @@ pub enum Encoder {
     /// The base student's last hidden states, averaged over the tokens of question and rationale.
     #[default]
     Student,
-    /// A frozen BERT that reads question and rationale as a pair (METHOD.md section 3).
+    /// A frozen BERT that reads question and rationale as a pair (arXiv 2601.03717).
     Bert(BertFolder),
 }
 

@@ -211,6 +211,9 @@ impl Stage for Judge {
             "/llm/timeout",
             "/llm/retry",
             "/llm/budget",
+            // Usage is told in tokens only.
+            "/llm/prices",
+            "/llm/currency",
         ]
     }
 

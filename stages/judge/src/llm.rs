@@ -65,6 +65,11 @@ pub(crate) fn ask(
     checked: &mut [Vec<Checked>],
     context: &Context,
 ) -> Result<SecondOpinions, StageError> {
+    let questions = completions.iter().map(|completion| &completion.question);
+    tasks::gpqa::refuse_sealed(questions).map_err(|sealed| {
+        let help = sealed.help();
+        StageError::failed(sealed).with_help(help)
+    })?;
     let mut places = Vec::new();
     let mut requests = Vec::new();
     for (row, (completion, checked)) in completions.iter().zip(&*checked).enumerate() {

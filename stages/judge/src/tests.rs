@@ -322,6 +322,9 @@ fn a_model_is_asked_about_whole_completions_that_are_not_accepted() {
     for pointer in Kind::immaterial(&Judge) {
         assert!(resolved.pointer(pointer).is_some(), "{pointer} is no param");
     }
+    let mut block = chat::Endpoint::IMMATERIAL.map(|field| format!("/llm/{field}")).to_vec();
+    block.extend(["/llm/prices".to_owned(), "/llm/currency".to_owned()]);
+    assert_eq!(Kind::immaterial(&Judge), block);
     let bench = Bench::new(folder.path())
         .input("completions", folder.path(), &[])
         .secret(contract::Secret::new("JUDGE_KEY", "sk-0123456789").unwrap());
@@ -348,4 +351,25 @@ fn a_model_is_asked_about_whole_completions_that_are_not_accepted() {
     // What was said is in the journal: nobody is asked twice.
     bench.run(&Judge, &params).unwrap();
     assert_eq!(server.asked(), 3);
+}
+
+#[test]
+fn a_sealed_question_is_never_sent() {
+    let folder = tempfile::tempdir().unwrap();
+    let seal = tasks::gpqa::seal;
+    let mut sealed = question("q7", "A", json!([rationale("planning", 0, "The answer is \\boxed{B}")]));
+    sealed["task"] = "gpqa-diamond".into();
+    sealed["question"] = seal("Which particle?").into();
+    sealed["choices"] = json!([seal("pion"), seal("muon"), seal("kaon"), seal("tau")]);
+    write(folder.path(), &["planning"], &[sealed]);
+    let server = chat::bench::Server::start(|_| chat::bench::Reply::Good("yes".to_owned())).unwrap();
+    let bench = Bench::new(folder.path()).input("completions", folder.path(), &[]);
+    let params = json!({"llm": {"base_url": server.base_url(), "model": "m"}});
+    let error = bench.run(&Judge, &params).unwrap_err();
+    assert!(
+        error.to_string().starts_with("`gpqa-diamond` is a held-out test set: its question `q7`"),
+        "{error}"
+    );
+    assert!(error.help().unwrap().contains("only for `evaluate`"));
+    assert_eq!(server.asked(), 0);
 }

@@ -31,6 +31,12 @@ pub struct Model;
 /// The environment variable that opens repositories which are not public.
 const TOKEN: &str = "HF_TOKEN";
 
+/// Largest width and vocabulary of a fresh model.
+const LARGEST_SIZE: usize = 1 << 20;
+
+/// Most blocks of a fresh model.
+const MOST_LAYERS: usize = 1024;
+
 /// What a model stage is told.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -47,7 +53,7 @@ pub enum Source {
     Folder(Folder),
     /// A checkpoint on the Hugging Face hub, `owner/name@revision`; no input port is read. It is downloaded when the
     /// cell runs, unless the hub's cache has it; the environment variable HF_TOKEN opens what is not public. A commit
-    /// always means the same model, a branch such as `main` (the default) does not.
+    /// always means the same model; a branch such as `main` (the default) can move, and a result made from it stays.
     Hf(HubModel),
     /// A fresh model; needs `corpus`.
     Scratch(Scratch),
@@ -134,12 +140,27 @@ fn learning_rate() -> f64 {
 }
 
 impl Scratch {
+    /// Sizes beyond what any machine could hold, as (JSON pointer, problem) pairs.
+    fn oversized(&self) -> Vec<(String, String)> {
+        let sizes = [
+            ("hidden_size", Some(self.hidden_size), LARGEST_SIZE),
+            ("intermediate_size", self.intermediate_size, LARGEST_SIZE),
+            ("num_hidden_layers", Some(self.num_hidden_layers), MOST_LAYERS),
+            ("num_attention_heads", Some(self.num_attention_heads), LARGEST_SIZE),
+            ("num_key_value_heads", self.num_key_value_heads, LARGEST_SIZE),
+            ("vocab_size", Some(self.vocab_size), LARGEST_SIZE),
+        ];
+        let over = sizes.into_iter().filter(|(_, size, most)| size.is_some_and(|size| size > *most));
+        over.map(|(field, _, most)| (format!("/source/scratch/{field}"), format!("must be at most {most}")))
+            .collect()
+    }
+
     fn size(&self) -> LlamaSize {
         LlamaSize {
             hidden_size: self.hidden_size,
             intermediate_size: self
                 .intermediate_size
-                .unwrap_or_else(|| (self.hidden_size * 8).div_ceil(3).next_multiple_of(32)),
+                .unwrap_or_else(|| self.hidden_size.saturating_mul(8).div_ceil(3).next_multiple_of(32)),
             num_hidden_layers: self.num_hidden_layers,
             num_attention_heads: self.num_attention_heads,
             num_key_value_heads: self.num_key_value_heads.unwrap_or(self.num_attention_heads),
@@ -182,6 +203,11 @@ impl Stage for Model {
 
     fn check(params: &ModelParams) -> Vec<(String, String)> {
         let Source::Scratch(scratch) = &params.source else { return Vec::new() };
+        // Before anything is multiplied.
+        let oversized = scratch.oversized();
+        if !oversized.is_empty() {
+            return oversized;
+        }
         let mut problems: Vec<(String, String)> = LlamaConfig::new(scratch.size(), 1, 0)
             .problems()
             .into_iter()

@@ -190,3 +190,21 @@ fn without_questions_there_is_nothing_to_learn() {
     let error = bench.run(&Model, &pretrain()).unwrap_err();
     assert_eq!(error.to_string(), "there is nothing to learn from: no question on port `corpus`");
 }
+
+#[test]
+fn sizes_that_no_machine_holds_are_refused_before_they_are_multiplied() {
+    let largest = json!(1u64 << 62);
+    let sizes =
+        ["hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads", "vocab_size"];
+    let mut all = params(Value::Null);
+    for size in sizes {
+        let mut one = params(Value::Null);
+        one["source"]["scratch"][size] = largest.clone();
+        all["source"]["scratch"][size] = largest.clone();
+        let problems = Model.resolve(&one).unwrap_err();
+        assert_eq!(problems.len(), 1, "{problems:?}");
+        assert_eq!(problems[0].0, format!("/source/scratch/{size}"));
+        assert!(problems[0].1.starts_with("must be at most "), "{problems:?}");
+    }
+    assert_eq!(Model.resolve(&all).unwrap_err().len(), sizes.len());
+}

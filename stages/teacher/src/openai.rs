@@ -36,6 +36,10 @@ impl Item<'_> {
 
 /// Every question under every perspective, question by question.
 fn items<'a>(questions: &'a [Question], templates: &'a [Template]) -> Result<Vec<Item<'a>>, StageError> {
+    tasks::gpqa::refuse_sealed(questions).map_err(|sealed| {
+        let help = sealed.help();
+        StageError::failed(sealed).with_help(help)
+    })?;
     let mut items = Vec::with_capacity(questions.len() * templates.len());
     for question in questions {
         for template in templates {
@@ -223,6 +227,26 @@ mod tests {
         assert_eq!(usage.total.usage.completion_tokens, 7 * 30);
         let prompt = usage.total.usage.prompt_tokens as f64;
         assert_eq!(usage.cost, Some(prompt + 2.0 * 7.0 * 30.0));
+    }
+
+    #[test]
+    fn a_sealed_question_is_never_sent() {
+        let folder = tempfile::tempdir().unwrap();
+        let seal = tasks::gpqa::seal;
+        let sealed = json!({
+            "id": "q7", "task": "gpqa-diamond", "question": seal("Which particle?"), "answer": "A",
+            "choices": [seal("pion"), seal("muon"), seal("kaon"), seal("tau")],
+        });
+        jsonl::write(&folder.path().join(files::QUESTIONS), [&sealed]).unwrap();
+        let server = Server::start(|_| Reply::Good("The answer is \\boxed{A}".to_owned())).unwrap();
+        let bench = Bench::new(folder.path()).input("questions", folder.path(), &[]);
+        let error = bench.run(&Teacher, &params(&server, json!({"perspectives": ["planning"]}))).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "`gpqa-diamond` is a held-out test set: its question `q7` is sealed and is sent to no endpoint"
+        );
+        assert!(error.help().unwrap().contains("only for `evaluate`"));
+        assert_eq!(server.asked(), 0);
     }
 
     #[test]

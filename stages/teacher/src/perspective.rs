@@ -10,7 +10,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer, de::Error as _};
 /// How a template file's name ends; what ends otherwise is a name.
 const EXTENSION: &str = ".md";
 
-/// The templates of the eight perspectives, in METHOD's order.
+/// The templates of the eight perspectives, in the order of [`tasks::PERSPECTIVES`].
 const BUILT_IN: [&str; 8] = [
     include_str!("../../../recipes/perspectives/formal-symbolic.md"),
     include_str!("../../../recipes/perspectives/intuitive.md"),

@@ -8,13 +8,18 @@ use serde_json::Value;
 
 use crate::Usage;
 
+/// The longest timeout or wait that a recipe may ask for, seconds.
+pub(crate) const LONGEST_SECONDS: f64 = 86_400.0;
+
 /// A chat endpoint that speaks OpenAI's protocol, and the model behind it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Endpoint {
-    /// Where it is, up to and without `/chat/completions`: `https://api.openai.com/v1`.
+    /// Where it is, up to and without `/chat/completions`: `https://api.openai.com/v1`. Not part of a result's identity, so
+    /// that a mirror of the same model may take over: a different model wants a different `model`.
     pub base_url: String,
-    /// The model, as the endpoint names it.
+    /// The model, as the endpoint names it. This name alone identifies what answers: what stands behind it at another
+    /// `base_url`, or later, is taken for the same.
     pub model: String,
     /// The environment variable that holds the key; never the key itself. Default: no key is sent.
     #[serde(default)]
@@ -44,7 +49,7 @@ pub struct Endpoint {
     /// Rate limits. Default: none but the endpoint's own.
     #[serde(default)]
     pub limits: Limits,
-    /// Longest time for one request, seconds. Default: 300.
+    /// Longest time for one request, seconds; at most 86,400. Default: 300.
     #[serde(default = "default_timeout")]
     pub timeout: f64,
     /// How failed requests are repeated.
@@ -85,10 +90,10 @@ impl MaxTokensKey {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Limits {
-    /// Requests in any minute. Default: any number.
+    /// Requests in any minute, 0.01 to 1e9. Default: any number.
     #[serde(default)]
     pub requests_per_minute: Option<f64>,
-    /// Tokens in any minute, prompt and completion together. Default: any number.
+    /// Tokens in any minute, prompt and completion together, 0.01 to 1e9. Default: any number.
     #[serde(default)]
     pub tokens_per_minute: Option<f64>,
 }
@@ -101,10 +106,10 @@ pub struct Retry {
     /// Repetitions of one item before it counts as failed. Default: 8.
     #[serde(default = "default_times")]
     pub times: u32,
-    /// Seconds before the first repetition. Default: 1.
+    /// Seconds before the first repetition, at most 86,400. Default: 1.
     #[serde(default = "default_first_wait")]
     pub first_wait: f64,
-    /// Longest wait, seconds, unless the endpoint asks for more. Default: 60.
+    /// Longest wait, seconds, at most 86,400, unless the endpoint asks for more. Default: 60.
     #[serde(default = "default_longest_wait")]
     pub longest_wait: f64,
 }
@@ -218,23 +223,42 @@ impl Endpoint {
             problem("concurrency", "must be between 1 and 1024");
         }
         for name in self.extra.keys() {
-            let own = ["model", "messages", "temperature", "top_p", "max_tokens", "seed", "n", "stream"];
+            let own = [
+                "model",
+                "messages",
+                "temperature",
+                "top_p",
+                MaxTokensKey::MaxTokens.name(),
+                MaxTokensKey::MaxCompletionTokens.name(),
+                "seed",
+                "n",
+                "stream",
+            ];
             if own.contains(&name.as_str()) {
                 problem(&format!("extra/{name}"), "has a param of its own, or is not the recipe's to set");
             }
         }
-        let positive = |value: f64| value.is_finite() && value > 0.0;
-        for (field, value) in [
+        let limits = [
             ("limits/requests_per_minute", self.limits.requests_per_minute),
             ("limits/tokens_per_minute", self.limits.tokens_per_minute),
-            ("timeout", Some(self.timeout)),
-            ("retry/first_wait", Some(self.retry.first_wait)),
-            ("retry/longest_wait", Some(self.retry.longest_wait)),
-            ("budget/cost", self.budget.cost),
-        ] {
-            if value.is_some_and(|value| !positive(value)) {
-                problem(field, "must be more than 0");
+        ];
+        for (field, limit) in limits {
+            if limit.is_some_and(|limit| !(0.01..=1e9).contains(&limit)) {
+                problem(field, "must be between 0.01 and 1e9 a minute");
             }
+        }
+        let times = [
+            ("timeout", self.timeout),
+            ("retry/first_wait", self.retry.first_wait),
+            ("retry/longest_wait", self.retry.longest_wait),
+        ];
+        for (field, seconds) in times {
+            if !(seconds > 0.0 && seconds <= LONGEST_SECONDS) {
+                problem(field, "must be above 0 and at most 86400 seconds");
+            }
+        }
+        if self.budget.cost.is_some_and(|cost| !(cost > 0.0 && cost.is_finite())) {
+            problem("budget/cost", "must be more than 0");
         }
         for (model, price) in &self.prices {
             if ![price.prompt, price.completion].iter().all(|price| price.is_finite() && *price >= 0.0) {
@@ -242,7 +266,13 @@ impl Endpoint {
             }
         }
         if !self.prices.is_empty() && self.price().is_none() {
-            problem("prices", &format!("names no price of the model `{}`", self.model));
+            let model = &self.model;
+            problem(
+                "prices",
+                &format!(
+                    "names no price of the model `{model}`: add it, or leave `prices` and `budget.cost` out"
+                ),
+            );
         } else if self.budget.cost.is_some() && self.price().is_none() {
             problem("budget/cost", "needs the model's price in `prices`");
         }
@@ -304,10 +334,38 @@ mod tests {
             ),
             ["/llm/temperature", "/llm/top_p", "/llm/max_tokens", "/llm/concurrency", "/llm/timeout"]
         );
+        assert_eq!(
+            fields(json!({"extra": {"max_completion_tokens": 9}})),
+            ["/llm/extra/max_completion_tokens"]
+        );
         assert_eq!(fields(json!({"budget": {"cost": 1.0}})), ["/llm/budget/cost"]);
         assert_eq!(fields(json!({"prices": {"other": {"prompt": 1.0, "completion": 2.0}}})), ["/llm/prices"]);
         let priced = json!({"budget": {"cost": 1.0}, "prices": {"m": {"prompt": 1.0, "completion": 2.0}}});
         assert!(fields(priced).is_empty());
+    }
+
+    #[test]
+    fn times_and_rates_are_bounded() {
+        for seconds in [1e300, 86_401.0, 0.0, -1.0] {
+            let times =
+                json!({"timeout": seconds, "retry": {"first_wait": seconds, "longest_wait": seconds}});
+            assert_eq!(
+                fields(times),
+                ["/llm/timeout", "/llm/retry/first_wait", "/llm/retry/longest_wait"],
+                "{seconds}"
+            );
+        }
+        for limit in [1e-300, 0.0, 1e10] {
+            let limits = json!({"limits": {"requests_per_minute": limit, "tokens_per_minute": limit}});
+            assert_eq!(
+                fields(limits),
+                ["/llm/limits/requests_per_minute", "/llm/limits/tokens_per_minute"],
+                "{limit}"
+            );
+        }
+        let most =
+            json!({"timeout": 86_400, "limits": {"requests_per_minute": 0.01, "tokens_per_minute": 1e9}});
+        assert!(fields(most).is_empty());
     }
 
     #[test]

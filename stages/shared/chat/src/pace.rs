@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::Limits;
+use crate::{Limits, endpoint::LONGEST_SECONDS};
+
+/// A time from a number: [`Endpoint::check`](crate::Endpoint::check) bounds what recipes say, and whatever is beyond a
+/// day is a day, so that no number ends in a panic.
+pub(crate) fn seconds(number: f64) -> Duration {
+    Duration::try_from_secs_f64(number.min(LONGEST_SECONDS)).unwrap_or_default()
+}
 
 /// Decides when the next request may go.
 pub(crate) struct Pace {
@@ -32,7 +38,7 @@ impl Bucket {
         self.level = (self.level + gone * self.per_second).min(self.size);
         self.filled_at = now;
         let missing = amount.min(self.size) - self.level;
-        if missing <= 1e-9 { Duration::ZERO } else { Duration::from_secs_f64(missing / self.per_second) }
+        if missing <= 1e-9 { Duration::ZERO } else { seconds(missing / self.per_second) }
     }
 }
 
@@ -117,6 +123,19 @@ mod tests {
         let limits = Limits { requests_per_minute: None, tokens_per_minute: Some(6000.0) };
         let times = times(&limits, 20, 1000);
         assert!((6..=7).contains(&most_in_a_minute(&times)), "{times:?}");
+    }
+
+    #[test]
+    fn no_number_is_too_strange_for_a_time() {
+        let day = Duration::from_secs(86_400);
+        for (number, time) in [(1e300, day), (f64::INFINITY, day), (-1.0, Duration::ZERO)] {
+            assert_eq!(seconds(number), time, "{number}");
+        }
+        assert_eq!(seconds(1.5), Duration::from_millis(1500));
+        let limits = Limits { requests_per_minute: Some(1e-300), tokens_per_minute: None };
+        let mut pace = Pace::new(&limits);
+        assert!(pace.admit(Duration::ZERO, 1).is_ok());
+        assert_eq!(pace.admit(Duration::ZERO, 1), Err(day));
     }
 
     #[test]

@@ -18,7 +18,7 @@ use ureq::{Agent, http::HeaderValue};
 use crate::{
     ChatError, Completion, Endpoint, Request, Stop, Usage,
     failure::{Failure, Fault, Remedy, retry_after},
-    pace::Pace,
+    pace::{Pace, seconds},
 };
 use state::State;
 
@@ -76,7 +76,7 @@ impl<'a> Session<'a> {
             .max_redirects_will_error(false)
             .max_idle_connections(endpoint.concurrency)
             .max_idle_connections_per_host(endpoint.concurrency)
-            .timeout_global(Some(Duration::from_secs_f64(endpoint.timeout)))
+            .timeout_global(Some(seconds(endpoint.timeout)))
             .user_agent(concat!("retort/", env!("CARGO_PKG_VERSION")))
             .build()
             .new_agent();
@@ -148,15 +148,22 @@ impl<'a> Session<'a> {
         if !faults.is_empty() {
             let count: usize = state.faults.values().sum();
             let wasted = state.wasted.total();
-            let took = if wasted > 0 { format!("; they took {wasted} tokens") } else { String::new() };
-            self.context.note(format!("{count} requests failed ({}){took}", faults.join(", ")));
+            let took =
+                if wasted > 0 { format!("; they took {}", counted(wasted, "token")) } else { String::new() };
+            self.context.note(format!(
+                "{} failed ({}){took}",
+                counted(count as u64, "request"),
+                faults.join(", ")
+            ));
         }
         let (all, new) = (state.counted.len(), state.new);
         let cost = self.endpoint.cost(state.spent).map(|cost| self.money(cost));
         let cost = cost.map(|cost| format!(", {cost}")).unwrap_or_default();
         let Usage { prompt_tokens, completion_tokens } = state.spent;
         self.context.note(format!(
-            "{all} completions, {new} of them new: {prompt_tokens} prompt and {completion_tokens} completion tokens{cost}"
+            "{}, {new} of them new: {prompt_tokens} prompt and {}{cost}",
+            counted(all as u64, "completion"),
+            counted(completion_tokens, "completion token"),
         ));
         if let Some(error) = state.error.take() {
             return Err(error);
@@ -292,7 +299,7 @@ impl<'a> Session<'a> {
         let retry = &self.endpoint.retry;
         // Half of it is jitter, so that requests that failed together do not come again together.
         let doubled = retry.first_wait * 2f64.powi(attempt.min(30).cast_signed());
-        let own = Duration::from_secs_f64(doubled.min(retry.longest_wait) * (0.5 + draw / 2.0));
+        let own = seconds(doubled.min(retry.longest_wait) * (0.5 + draw / 2.0));
         let asked = failure.wait.unwrap_or_default();
         if asked > LONGEST_RETRY_AFTER {
             let minutes = asked.as_secs() / 60;
@@ -443,6 +450,11 @@ enum Claimed {
 
 /// No code that holds one of the session's locks panics.
 const POISONED: &str = "no thread panics while it holds the lock";
+
+/// `1 request`, `2 requests`.
+fn counted(count: u64, noun: &str) -> String {
+    format!("{count} {noun}{}", if count == 1 { "" } else { "s" })
+}
 
 /// Which journal holds the completions of an endpoint: one a model.
 pub(crate) fn namespace(endpoint: &Endpoint) -> (&'static str, u32, &str) {

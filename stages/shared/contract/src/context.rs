@@ -18,7 +18,7 @@ use crate::{Digest, Journal, Secret, StageError, journal};
 pub struct Backend {
     /// `flex`, `wgpu`, `tch` or `cuda`.
     pub name: String,
-    /// `f32` or `bf16`.
+    /// The number format, `f32`.
     pub dtype: String,
     /// Which device of that backend; never part of a fingerprint.
     #[serde(skip)]

@@ -14,7 +14,8 @@ use crate::{
 /// How to answer.
 #[derive(Clone, Debug)]
 pub struct AskOptions {
-    /// Ask as this task's questions are asked; without one, the text goes to the model as it is.
+    /// Ask as this task's questions are asked; without one, the text goes to the model as it is, or through its
+    /// chat template where it has one.
     pub task: Option<String>,
     /// What to compute on.
     pub backend: Backend,
@@ -26,6 +27,22 @@ pub struct AskOptions {
     pub seed: u64,
 }
 
+impl AskOptions {
+    /// Refuses a task that nobody knows and a backend that cannot be used, before a model is read.
+    pub fn check(&self) -> Result<(), StageError> {
+        self.known_task()?;
+        device::open(&self.backend)?;
+        Ok(())
+    }
+
+    fn known_task(&self) -> Result<Option<tasks::Task>, StageError> {
+        self.task.as_deref().map(str::parse::<tasks::Task>).transpose().map_err(|unknown| {
+            let known: Vec<String> = tasks::Task::ALL.iter().map(|task| format!("`{task}`")).collect();
+            StageError::failed(unknown).with_help(format!("tasks: {}", known.join(", ")))
+        })
+    }
+}
+
 /// Asks the model in a folder and hands over its answer piece by piece.
 pub fn ask(
     model: &Path,
@@ -33,10 +50,7 @@ pub fn ask(
     options: &AskOptions,
     on_text: &mut dyn FnMut(&str),
 ) -> Result<Generation, StageError> {
-    let task = options.task.as_deref().map(str::parse::<tasks::Task>).transpose().map_err(|unknown| {
-        let known: Vec<String> = tasks::Task::ALL.iter().map(|task| format!("`{task}`")).collect();
-        StageError::failed(unknown).with_help(format!("tasks: {}", known.join(", ")))
-    })?;
+    let task = options.known_task()?;
     let model = LanguageModel::load(model, &device::open(&options.backend)?)?;
     let prompter = Prompter::new(&model.tokenizer)?;
     let prompt = match task {
@@ -92,5 +106,9 @@ mod tests {
         let error = ask(folder.path(), "?", &options(Some("poetry"), 0.0, 0), &mut |_| {}).unwrap_err();
         assert_eq!(error.to_string(), "no task is named `poetry`");
         assert!(error.help().unwrap().contains("`gsm8k`"));
+        assert!(options(Some("poetry"), 0.0, 0).check().is_err());
+        let backend = Backend { name: "gpu".into(), ..Backend::default() };
+        assert!(AskOptions { backend, ..options(None, 0.0, 0) }.check().is_err());
+        assert!(options(Some("gsm8k"), 0.0, 0).check().is_ok());
     }
 }

@@ -12,6 +12,9 @@ use contract::Backend;
 /// Every backend retort knows, built in or not.
 pub const BACKENDS: [&str; 4] = ["flex", "wgpu", "tch", "cuda"];
 
+/// Number formats that models compute in; checkpoints may hold others.
+pub const DTYPES: [&str; 1] = ["f32"];
+
 /// Why a backend cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum DeviceError {
@@ -86,7 +89,7 @@ pub struct SelfTest {
 /// Opens the device a cell computes on, without autodiff: training turns that on per module.
 pub fn open(backend: &Backend) -> Result<Device, DeviceError> {
     let device = device(&backend.name, backend.device_index)?;
-    if backend.dtype != "f32" {
+    if !DTYPES.contains(&backend.dtype.as_str()) {
         return Err(DeviceError::Dtype { name: backend.name.clone(), dtype: backend.dtype.clone() });
     }
     Ok(device)

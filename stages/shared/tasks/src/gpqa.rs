@@ -1,10 +1,12 @@
 //! GPQA-Diamond (Rein et al., 2311.12022): the order of its choices, and keeping it out of plain text.
 //!
 //! Its authors ask that no example be put online in plain text. So the questions come from a file that its user
-//! has, artifacts and predictions hold them [`sealed`], and only a prompt opens them.
+//! has, artifacts and predictions hold them [`sealed`], and only a prompt to a model on this machine opens them:
+//! [`refuse_sealed`] keeps them from endpoints.
 
 use std::borrow::Cow;
 
+use contract::records::Question;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -51,6 +53,34 @@ pub fn seal(text: &str) -> String {
 /// Whether a text is sealed.
 pub fn sealed(text: &str) -> bool {
     text.starts_with(SEAL)
+}
+
+/// A sealed question that would have left this machine.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("`{task}` is a held-out test set: its question `{id}` is sealed and is sent to no endpoint")]
+pub struct Sealed {
+    /// The question's task.
+    pub task: String,
+    /// The question's id.
+    pub id: String,
+}
+
+impl Sealed {
+    /// What the user can do about it.
+    pub fn help(&self) -> String {
+        format!("ask about other questions; those of `{}` are only for `evaluate`", self.task)
+    }
+}
+
+/// Refuses the first sealed question: whoever sends questions to an endpoint asks here before.
+pub fn refuse_sealed<'a>(questions: impl IntoIterator<Item = &'a Question>) -> Result<(), Sealed> {
+    let is_sealed = |question: &Question| {
+        sealed(&question.question) || question.choices.iter().any(|choice| sealed(choice))
+    };
+    match questions.into_iter().find(|question| is_sealed(question)) {
+        Some(question) => Err(Sealed { task: question.task.clone(), id: question.id.clone() }),
+        None => Ok(()),
+    }
 }
 
 /// The text behind the seal; any other text as it is.

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The eight perspectives, in the order of METHOD's table; kebab-case.
+/// The eight perspectives, in MIND's order (arXiv 2601.03717); kebab-case.
 pub const PERSPECTIVES: [&str; 8] = [
     "formal-symbolic",
     "intuitive",
