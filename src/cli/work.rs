@@ -69,7 +69,7 @@ pub(super) fn run(
         }
         return Ok(exit::DONE);
     }
-    let computes = |cell: &usize| graph.cells[*cell].kind.computes();
+    let computes = |cell: &usize| graph.cells[*cell].kind.computes_with(&graph.cells[*cell].params);
     if plan
         .decisions
         .iter()
