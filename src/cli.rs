@@ -14,7 +14,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::{
     graph::{Graph, TargetError},
-    kinds::{Ask, Kinds, TableFormat},
+    kinds::{Ask, Kinds, Serve, TableFormat},
     log::describe,
     recipe::{Diagnostics, Recipe},
     reporter::{counted, say},
@@ -175,6 +175,30 @@ enum Command {
         /// Decides what is random in the answer
         #[arg(long, default_value_t = 0)]
         seed: u64,
+    },
+    /// Serve a model on an endpoint that speaks OpenAI's protocol, until Ctrl-C
+    #[command(
+        override_usage = "retort serve [OPTIONS] MODEL\n       retort serve [OPTIONS] RECIPE CELL[:PORT]"
+    )]
+    Serve {
+        /// A model's folder, or a recipe and one of its cells that makes a model
+        #[arg(required = true, num_args = 1..=2, value_name = "MODEL")]
+        words: Vec<String>,
+        /// The address to listen on; the default is reached from this machine only
+        #[arg(long, default_value = "127.0.0.1")]
+        host: String,
+        /// The port; 0 takes any that is free and prints the address
+        #[arg(long, default_value_t = 8000)]
+        port: u16,
+        /// What requests call the model; the folder's or the cell's name by default
+        #[arg(long)]
+        name: Option<String>,
+        /// Replace a value of the recipe
+        #[arg(long = "set", value_name = "PATH=VALUE")]
+        sets: Vec<String>,
+        /// What to compute on; the recipe's `backend`, or `flex`, by default
+        #[arg(long)]
+        backend: Option<String>,
     },
     /// Copy a model out of the store, as a Hugging Face folder
     Export {
@@ -366,14 +390,8 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                     help: Some("`--max-new-tokens` is where the answer is cut".to_owned()),
                 });
             }
-            let (model, backend) = match &words[..] {
-                [recipe, cell, _] => {
-                    let graph = load(kinds, &RecipeArguments { recipe: recipe.into(), sets, backend })?;
-                    (models::find(&graph, &store()?, cell)?, graph.backend)
-                }
-                _ => (models::there(&words[0])?, models::backend(kinds, backend.as_deref())?),
-            };
-            let text = words.last().expect("clap asks for two words or three");
+            let (text, words) = words.split_last().expect("clap asks for two words or three");
+            let (model, backend) = find_model(kinds, &store, words, sets, backend)?;
             let question = Ask {
                 model: &model,
                 text,
@@ -384,6 +402,16 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                 seed,
             };
             models::ask(kinds, &question)
+        }
+        Command::Serve { words, host, port, name, sets, backend } => {
+            let (model, backend) = find_model(kinds, &store, &words, sets, backend)?;
+            let name = match (name, &words[..]) {
+                (Some(name), _) => name,
+                (None, [folder]) => models::name(Path::new(folder)),
+                (None, words) => words.last().expect("clap asks for a word or two").clone(),
+            };
+            let serve = Serve { model: &model, name: &name, host: &host, port, backend };
+            models::serve(kinds, &serve, &cancellation("stopping; press Ctrl-C again to stop at once"))
         }
         Command::Export { recipe, cell, folder } => {
             models::export(&models::find(&load(kinds, &recipe)?, &store()?, &cell)?, &folder)
@@ -406,6 +434,23 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
             print(&String::from_utf8_lossy(&script));
             Ok(exit::DONE)
         }
+    }
+}
+
+/// The model that a folder, or a recipe and a cell, mean, and what to compute on.
+fn find_model(
+    kinds: &Kinds,
+    store: &dyn Fn() -> Result<Store, CliError>,
+    words: &[String],
+    sets: Vec<String>,
+    backend: Option<String>,
+) -> Result<(PathBuf, contract::Backend), CliError> {
+    match words {
+        [recipe, cell] => {
+            let graph = load(kinds, &RecipeArguments { recipe: recipe.into(), sets, backend })?;
+            Ok((models::find(&graph, &store()?, cell)?, graph.backend))
+        }
+        words => Ok((models::there(&words.concat())?, models::backend(kinds, backend.as_deref())?)),
     }
 }
 
@@ -497,15 +542,15 @@ fn print(text: &str) {
     }
 }
 
-/// Set by the first Ctrl-C; the second ends the process at once.
-fn cancellation() -> Arc<AtomicBool> {
+/// Set by the first Ctrl-C, which says this; the second ends the process at once.
+fn cancellation(stopping: &'static str) -> Arc<AtomicBool> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancelled);
     let set = ctrlc::set_handler(move || {
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(exit::INTERRUPTED));
         }
-        say("stopping: finished work is kept; press Ctrl-C again to stop at once");
+        say(stopping);
     });
     if let Err(error) = set {
         tracing::warn!(%error, "Ctrl-C will stop at once");

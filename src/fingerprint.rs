@@ -70,13 +70,13 @@ impl fmt::Display for Fingerprint {
 }
 
 impl FingerprintRecord {
-    /// A record of the current format.
+    /// A record of the current format; `backend` where the cell computes tensors.
     pub fn new(
         kind: &dyn contract::Kind,
         params: Value,
         inputs: BTreeMap<String, Vec<InputRecord>>,
         seed: Option<u64>,
-        backend: &contract::Backend,
+        backend: Option<&contract::Backend>,
     ) -> Self {
         Self {
             format: FORMAT,
@@ -85,7 +85,7 @@ impl FingerprintRecord {
             params,
             inputs,
             seed: seed.filter(|_| kind.seeded()),
-            backend: kind.computes().then(|| contract::Backend { device_index: 0, ..backend.clone() }),
+            backend: backend.map(|backend| contract::Backend { device_index: 0, ..backend.clone() }),
         }
     }
 

@@ -1,6 +1,6 @@
 //! The kinds of stages this binary has: a plain slice. The only file of the engine that names any.
 
-use std::path::Path;
+use std::{net::SocketAddr, path::Path, sync::atomic::AtomicBool};
 
 use contract::{Kind, StageError};
 
@@ -22,6 +22,25 @@ pub struct Kinds {
     pub backend_test: fn(&str) -> Result<String, String>,
     /// Asks the model in a folder, hands over its answer piece by piece, and says whether it was cut at its limit.
     pub ask: AskModel,
+    /// Serves the model in a folder until it is told to end, and says where.
+    pub serve: ServeModel,
+}
+
+/// Serves a model until the flag is set; hears where it listens.
+pub type ServeModel = fn(&Serve<'_>, &AtomicBool, &mut dyn FnMut(SocketAddr)) -> Result<(), StageError>;
+
+/// A model to be served.
+pub struct Serve<'a> {
+    /// The model's folder.
+    pub model: &'a Path,
+    /// What requests call it.
+    pub name: &'a str,
+    /// The address to listen on.
+    pub host: &'a str,
+    /// The port; 0 takes any that is free.
+    pub port: u16,
+    /// What to compute on.
+    pub backend: contract::Backend,
 }
 
 /// Answers a question piece by piece; returns whether the answer was cut at its limit.
@@ -101,6 +120,7 @@ pub const KINDS: Kinds = Kinds {
     backend_report: backends::report,
     backend_test: backends::test,
     ask: backends::ask,
+    serve: backends::serve,
 };
 
 fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageError> {
@@ -116,7 +136,11 @@ fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageErr
 
 #[cfg(feature = "burn")]
 mod backends {
-    use super::{Ask, AskError, BackendReport};
+    use std::{net::SocketAddr, sync::atomic::AtomicBool};
+
+    use contract::StageError;
+
+    use super::{Ask, AskError, BackendReport, Serve};
 
     pub(super) const NAMES: &[&str] = &lm::device::BACKENDS;
 
@@ -148,13 +172,24 @@ mod backends {
         let answer = lm::ask::ask(ask.model, ask.text, &options, on_text).map_err(AskError::Failed)?;
         Ok(answer.truncated)
     }
+
+    pub(super) fn serve(
+        serve: &Serve<'_>,
+        cancelled: &AtomicBool,
+        on_listening: &mut dyn FnMut(SocketAddr),
+    ) -> Result<(), StageError> {
+        let model = lm::LanguageModel::load(serve.model, &lm::device::open(&serve.backend)?)?;
+        Ok(::serve::serve(model, serve.name, (serve.host, serve.port), cancelled, on_listening)?)
+    }
 }
 
 #[cfg(not(feature = "burn"))]
 mod backends {
+    use std::{net::SocketAddr, sync::atomic::AtomicBool};
+
     use contract::StageError;
 
-    use super::{Ask, AskError, BackendReport};
+    use super::{Ask, AskError, BackendReport, Serve};
 
     pub(super) const NAMES: &[&str] = &["flex", "wgpu", "tch", "cuda"];
 
@@ -170,8 +205,19 @@ mod backends {
     }
 
     pub(super) fn ask(_: &Ask<'_>, _: &mut dyn FnMut(&str)) -> Result<bool, AskError> {
-        let problem = StageError::failed("this build computes no tensors");
-        Err(AskError::Refused(problem.with_help("build with default features")))
+        Err(AskError::Refused(no_tensors()))
+    }
+
+    pub(super) fn serve(
+        _: &Serve<'_>,
+        _: &AtomicBool,
+        _: &mut dyn FnMut(SocketAddr),
+    ) -> Result<(), StageError> {
+        Err(no_tensors())
+    }
+
+    fn no_tensors() -> StageError {
+        StageError::failed("this build computes no tensors").with_help("build with default features")
     }
 }
 

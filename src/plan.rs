@@ -168,7 +168,8 @@ pub fn record(
         });
         inputs.insert((*port).to_owned(), known.collect());
     }
-    Ok(FingerprintRecord::new(cell.kind, params, inputs, Some(cell.seed), &graph.backend))
+    let backend = cell.kind.computes_with(&cell.params).then_some(&graph.backend);
+    Ok(FingerprintRecord::new(cell.kind, params, inputs, Some(cell.seed), backend))
 }
 
 /// Takes the field at a JSON pointer out, where it is there.

@@ -438,7 +438,8 @@ fn priorities(graph: &Graph, downstream: &[Vec<usize>]) -> Vec<u64> {
     // Cells come after those they read from, so backwards every downstream priority is known.
     for cell in (0..graph.cells.len()).rev() {
         let after = downstream[cell].iter().map(|next| priority[*next]).max().unwrap_or(0);
-        priority[cell] = after + if graph.cells[cell].kind.computes() { 10 } else { 1 };
+        priority[cell] =
+            after + if graph.cells[cell].kind.computes_with(&graph.cells[cell].params) { 10 } else { 1 };
     }
     priority
 }

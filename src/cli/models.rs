@@ -1,8 +1,9 @@
-//! `ask` and `export`: what to do with a model once there is one.
+//! `ask`, `serve` and `export`: what to do with a model once there is one.
 
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::atomic::AtomicBool,
 };
 
 use contract::{ArtifactType, Backend};
@@ -10,7 +11,7 @@ use contract::{ArtifactType, Backend};
 use super::{CliError, exit, inspect, print};
 use crate::{
     graph::Graph,
-    kinds::{Ask, AskError, Kinds},
+    kinds::{Ask, AskError, Kinds, Serve},
     log::describe,
     reporter::{bytes, say},
     store::{Store, list},
@@ -82,6 +83,25 @@ pub(super) fn ask(kinds: &Kinds, question: &Ask<'_>) -> Result<u8, CliError> {
     if truncated {
         say(&format!("note: cut at {} tokens; `--max-new-tokens` allows more", question.max_new_tokens));
     }
+    Ok(exit::DONE)
+}
+
+/// What a model in a folder is called: the folder's name.
+pub(super) fn name(folder: &Path) -> String {
+    let resolved = folder.canonicalize();
+    let named = resolved.as_deref().unwrap_or(folder);
+    named.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+/// Serves a model until it is told to end.
+pub(super) fn serve(kinds: &Kinds, serve: &Serve<'_>, cancelled: &AtomicBool) -> Result<u8, CliError> {
+    (kinds.serve)(serve, cancelled, &mut |address| {
+        let url = format!("http://{address}/v1");
+        say(&format!("serving `{}` at {url}; Ctrl-C ends it", serve.name));
+        if serve.port == 0 {
+            print(&format!("{url}\n"));
+        }
+    })?;
     Ok(exit::DONE)
 }
 

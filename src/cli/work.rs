@@ -70,7 +70,7 @@ pub(super) fn run(
         }
         return Ok(exit::DONE);
     }
-    let computes = |cell: &usize| graph.cells[*cell].kind.computes();
+    let computes = |cell: &usize| graph.cells[*cell].kind.computes_with(&graph.cells[*cell].params);
     if plan
         .decisions
         .iter()
@@ -90,7 +90,7 @@ pub(super) fn run(
         fail_fast: settings.fail_fast,
         secrets,
     };
-    let cancelled = cancellation();
+    let cancelled = cancellation("stopping: finished work is kept; press Ctrl-C again to stop at once");
     let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), wanted.len());
     let id = log.id.clone();
     let mut reporter = Reporter::new(wanted.len(), settings.quiet);

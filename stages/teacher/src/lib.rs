@@ -1,6 +1,7 @@
 //! Kind `teacher`: rationales for questions, each written from a perspective.
 //!
-//! Three providers: `openai` asks a model behind a chat endpoint, with one prompt template a perspective; `symbolic`
+//! Four providers: `openai` asks a model behind a chat endpoint, with one prompt template a perspective; `local`, built with
+//! the feature of that name, asks a model of the recipe with the same templates; `symbolic`
 //! solves the built-in questions and writes the solution up, with slips at a known rate, so that a whole recipe runs
 //! offline; `recorded` joins a file of rationales by question id.
 //!
@@ -8,6 +9,8 @@
 //! read. It only looks at answers to ask again where one is wrong and attempts are left. Completions of a question
 //! stand in the order of `perspectives.json`, then by attempt.
 
+#[cfg(feature = "local")]
+mod local;
 mod openai;
 mod perspective;
 mod recorded;
@@ -25,6 +28,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tasks::PERSPECTIVES;
 
+#[cfg(feature = "local")]
+pub use local::Local;
 pub use perspective::Perspectives;
 pub use usage::{PerspectiveUsage, Taken, UsageReport};
 
@@ -45,8 +50,8 @@ pub struct Teacher;
 pub struct TeacherParams {
     /// Who writes the rationales.
     pub provider: Provider,
-    /// The perspectives to write from: `paper` for the eight of MIND, or a list of names and, for `openai`, of template
-    /// files (`.md`, see `recipes/perspectives`). Default: `paper`; for `recorded`, all in the file.
+    /// The perspectives to write from: `paper` for the eight of MIND, or a list of names and, where a model writes, of
+    /// template files (`.md`, see `recipes/perspectives`). Default: `paper`; for `recorded`, all in the file.
     #[serde(default)]
     pub perspectives: Option<Perspectives>,
     /// At most so many attempts a perspective; another one is made where the answer is wrong or cut off. Default: 1;
@@ -60,6 +65,15 @@ pub struct TeacherParams {
 }
 
 impl TeacherParams {
+    /// Whether a model of the recipe writes.
+    fn is_local(&self) -> bool {
+        match &self.provider {
+            #[cfg(feature = "local")]
+            Provider::Local(_) => true,
+            Provider::Openai(_) | Provider::Symbolic(_) | Provider::Recorded(_) => false,
+        }
+    }
+
     fn entries(&self) -> Vec<String> {
         self.perspectives.as_ref().unwrap_or(&Perspectives::Paper).list()
     }
@@ -85,6 +99,9 @@ struct UnknownTemplate(String);
 pub enum Provider {
     /// A model behind a chat endpoint that speaks OpenAI's protocol.
     Openai(Box<Endpoint>),
+    /// A model of the recipe, on port `model`.
+    #[cfg(feature = "local")]
+    Local(Local),
     /// The built-in tasks' own solver.
     Symbolic(Symbolic),
     /// A file of rationales.
@@ -126,16 +143,33 @@ impl Stage for Teacher {
     const ABOUT: &'static str = "rationales for questions, one or more from every perspective";
     const SEEDED: bool = true;
     const COMPUTES: bool = false;
-    const INPUTS: &'static [Port] = &[Port::input(
-        "questions",
-        ArtifactType::Questions,
-        PortFlow::Carries,
-        "the questions to write rationales for",
-    )];
+    const INPUTS: &'static [Port] = &[
+        Port::input(
+            "questions",
+            ArtifactType::Questions,
+            PortFlow::Carries,
+            "the questions to write rationales for",
+        ),
+        Port::input(
+            "model",
+            ArtifactType::Model,
+            PortFlow::Carries,
+            "the model that writes; only for provider `local`",
+        )
+        .optional(),
+    ];
     const OUTPUTS: &'static [Port] = &[
         Port::output("completions", ArtifactType::Completions, "every rationale as the teacher wrote it"),
         Port::output("usage", ArtifactType::Other("usage"), "completions, tokens and cost, by perspective"),
     ];
+
+    fn computes(params: &TeacherParams) -> bool {
+        params.is_local()
+    }
+
+    fn reads(params: &TeacherParams, port: &str) -> bool {
+        port != "model" || params.is_local()
+    }
 
     fn check(params: &TeacherParams) -> Vec<(String, String)> {
         let mut problems = Vec::new();
@@ -176,6 +210,12 @@ impl Stage for Teacher {
                 }
             }
             Provider::Recorded(_) => {}
+            #[cfg(feature = "local")]
+            Provider::Local(local) => {
+                problems.extend(local.check("/provider/local", params.attempts));
+                problems.extend(check_templates(&params.entries()));
+                return problems;
+            }
             Provider::Openai(endpoint) => {
                 problems.extend(endpoint.check("/provider/openai"));
                 problems.extend(check_templates(&params.entries()));
@@ -186,15 +226,23 @@ impl Stage for Teacher {
             }
         }
         for (index, name) in names.iter().enumerate().filter(|(_, name)| is_file(name)) {
-            let text = format!("`{name}` is a template, and only the provider `openai` uses templates");
+            let text = format!("`{name}` is a template, and this provider uses none");
             problems.push((format!("/perspectives/{index}"), text));
         }
         problems
     }
 
     fn settle(mut params: TeacherParams) -> TeacherParams {
-        if let Provider::Openai(endpoint) = &mut params.provider {
-            endpoint.settle(0.7, 1024);
+        let asked = match &mut params.provider {
+            Provider::Openai(endpoint) => {
+                endpoint.settle(0.7, 1024);
+                true
+            }
+            #[cfg(feature = "local")]
+            Provider::Local(_) => true,
+            Provider::Symbolic(_) | Provider::Recorded(_) => false,
+        };
+        if asked {
             params.templates = Some(perspective::digests(&params.entries()));
         }
         params
@@ -215,6 +263,8 @@ impl Stage for Teacher {
     fn secrets(params: &TeacherParams) -> Vec<String> {
         match &params.provider {
             Provider::Openai(endpoint) => endpoint.secrets(),
+            #[cfg(feature = "local")]
+            Provider::Local(_) => Vec::new(),
             Provider::Symbolic(_) | Provider::Recorded(_) => Vec::new(),
         }
     }
@@ -227,6 +277,8 @@ impl Stage for Teacher {
         let known = questions.as_ref().map(|questions| questions.len() as u64);
         let records = known.or_else(|| input.and_then(|input| input.records));
         let calls = match &params.provider {
+            #[cfg(feature = "local")]
+            Provider::Local(_) => None,
             Provider::Symbolic(_) | Provider::Recorded(_) => None,
             Provider::Openai(endpoint) => records.zip(params.loaded().ok()).map(|(records, templates)| {
                 let attempts = params.attempts.unwrap_or(1);
@@ -245,6 +297,14 @@ impl Stage for Teacher {
                 let attempts = params.attempts.unwrap_or(1);
                 let (rationales, report) =
                     openai::write(endpoint, &templates, attempts, &questions, context)?;
+                usage = report;
+                (templates.into_iter().map(|template| template.name).collect(), rationales)
+            }
+            #[cfg(feature = "local")]
+            Provider::Local(local) => {
+                let templates = params.loaded()?;
+                let attempts = params.attempts.unwrap_or(1);
+                let (rationales, report) = local::write(local, &templates, attempts, &questions, context)?;
                 usage = report;
                 (templates.into_iter().map(|template| template.name).collect(), rationales)
             }
@@ -345,7 +405,7 @@ mod tests {
         let own = json!({"provider": {"recorded": {"path": "a.jsonl"}}, "perspectives": ["gpt-4"]});
         assert!(Teacher.resolve(&own).is_ok());
         let template = json!({"provider": {"recorded": {"path": "a.jsonl"}}, "perspectives": ["own.md"]});
-        assert!(Teacher.resolve(&template).unwrap_err()[0].1.contains("only the provider `openai`"));
+        assert!(Teacher.resolve(&template).unwrap_err()[0].1.contains("this provider uses none"));
         let both = json!({"provider": {"recorded": {"path": "a.jsonl"}, "symbolic": {}}});
         assert!(Teacher.resolve(&both).is_err());
     }

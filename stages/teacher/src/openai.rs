@@ -72,7 +72,10 @@ pub(crate) fn write(
         }
         Ok::<_, Halt>(completions)
     })?;
-    let mut report = UsageReport::of(endpoint, templates.iter().map(|template| template.name.as_str()));
+    let mut report = UsageReport::of(
+        Some(endpoint.model.clone()),
+        templates.iter().map(|template| template.name.as_str()),
+    );
     let mut rationales: ByQuestion = Vec::with_capacity(questions.len());
     for (items, written) in items.chunks(templates.len()).zip(written.chunks(templates.len())) {
         let mut of_question = Vec::new();

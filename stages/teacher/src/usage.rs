@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 /// Tokens and cost of every completion in the artifact, in all and by perspective. Nothing for teachers that cost nothing.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct UsageReport {
-    /// The model asked.
+    /// The model asked; nothing for one of the recipe.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub model: Option<String>,
     /// Everything together.
@@ -50,10 +50,10 @@ impl Taken {
 }
 
 impl UsageReport {
-    pub(crate) fn of<'a>(endpoint: &Endpoint, perspectives: impl Iterator<Item = &'a str>) -> Self {
+    pub(crate) fn of<'a>(model: Option<String>, perspectives: impl Iterator<Item = &'a str>) -> Self {
         let empty = |name: &str| PerspectiveUsage { perspective: name.to_owned(), taken: Taken::default() };
         let perspectives = perspectives.map(empty).collect();
-        Self { model: Some(endpoint.model.clone()), perspectives, ..Self::default() }
+        Self { model, perspectives, ..Self::default() }
     }
 
     pub(crate) fn add(&mut self, perspective: &str, completion: &Completion) {

@@ -187,12 +187,17 @@ pub trait Stage: Sync + Send + 'static {
     const ABOUT: &'static str;
     /// Whether results depend on the seed. Where false, the seed stays out of the fingerprint.
     const SEEDED: bool;
-    /// Whether results depend on the backend and dtype (it computes tensors).
+    /// Whether results depend on the backend and dtype (it computes tensors); see also [`Stage::computes`].
     const COMPUTES: bool;
     /// Input ports.
     const INPUTS: &'static [Port];
     /// Output ports.
     const OUTPUTS: &'static [Port];
+
+    /// Whether a cell with these params computes tensors, where not every cell of the kind does.
+    fn computes(_params: &Self::Params) -> bool {
+        Self::COMPUTES
+    }
 
     /// Checks what the types cannot say; returns (JSON pointer of the field, problem) pairs.
     fn check(_params: &Self::Params) -> Vec<(String, String)> {
@@ -216,8 +221,8 @@ pub trait Stage: Sync + Send + 'static {
     }
 
     /// What a cell occupies while it runs.
-    fn resources(_params: &Self::Params) -> Resources {
-        if Self::COMPUTES { Resources::COMPUTE } else { Resources::LIGHT }
+    fn resources(params: &Self::Params) -> Resources {
+        if Self::computes(params) { Resources::COMPUTE } else { Resources::LIGHT }
     }
 
     /// JSON pointers of params that cannot change a result: how fast, how patient, at what expense. They stay out
@@ -258,6 +263,8 @@ pub trait Kind: Sync + Send {
     fn seeded(&self) -> bool;
     /// See [`Stage::COMPUTES`].
     fn computes(&self) -> bool;
+    /// See [`Stage::computes`]; `params` are resolved.
+    fn computes_with(&self, params: &serde_json::Value) -> bool;
     /// See [`Stage::INPUTS`].
     fn inputs(&self) -> &'static [Port];
     /// See [`Stage::OUTPUTS`].
@@ -311,6 +318,10 @@ impl<S: Stage> Kind for S {
 
     fn computes(&self) -> bool {
         S::COMPUTES
+    }
+
+    fn computes_with(&self, params: &serde_json::Value) -> bool {
+        S::computes(&resolved::<S>(params))
     }
 
     fn inputs(&self) -> &'static [Port] {

@@ -69,7 +69,7 @@ pub fn generate(
     let mut generations = vec![None; requests.len()];
     for indices in order.chunks(options.batch_size.max(1)) {
         let batch: Vec<&Request> = indices.iter().map(|index| &requests[*index]).collect();
-        let written = write_on(&model, tokenizer, &batch, options, go_on, &mut |_, _| Ok(()))?;
+        let written = write_on(&model, tokenizer, &batch, options, go_on, &mut |_, _| Ok(true))?;
         let finished: Vec<Generation> =
             written.iter().map(|tokens| finish(tokenizer, tokens)).collect::<Result<_, LmError>>()?;
         on_batch(indices, &finished)?;
@@ -89,25 +89,102 @@ pub fn stream(
     options: &Options,
     on_text: &mut dyn FnMut(&str) -> Result<(), StageError>,
 ) -> Result<Generation, StageError> {
+    let options = Options { batch_size: 1, ..*options };
+    let request = std::slice::from_ref(request);
+    let mut answers =
+        stream_all(language_model, request, &options, &[], &|| Ok(()), &mut |_, piece| on_text(piece))?;
+    Ok(answers.pop().expect("one request has one answer").generation)
+}
+
+/// What [`stream_all`] wrote for one request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Streamed {
+    /// The text; it ends before a stop string, if one ended it.
+    pub generation: Generation,
+    /// Every token generated, those of a stop string and the one that ended the text included.
+    pub written: Vec<u32>,
+}
+
+/// Answers requests batch by batch, and hands over their texts piece by piece with the index of the request.
+///
+/// A text ends before the first of `stop_strings` in it, too. What may be the beginning of one waits until it is clear, so
+/// the pieces joined are the text. `go_on` is called before each token; an error from either ends the generation.
+pub fn stream_all(
+    language_model: &LanguageModel,
+    requests: &[Request],
+    options: &Options,
+    stop_strings: &[String],
+    go_on: &dyn Fn() -> Result<(), StageError>,
+    on_text: &mut dyn FnMut(usize, &str) -> Result<(), StageError>,
+) -> Result<Vec<Streamed>, StageError> {
     let model = language_model.model.valid();
     let tokenizer = &language_model.tokenizer;
-    let (mut so_far, mut shown) = (Vec::new(), 0);
-    let mut on_token = |_: usize, token: u32| {
-        so_far.push(token);
-        let text = finish(tokenizer, &so_far)?.text;
-        let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER).len();
-        if let Some(piece) = text.get(shown..whole).filter(|piece| !piece.is_empty()) {
-            on_text(piece)?;
-            shown = whole;
+    let mut answers = Vec::with_capacity(requests.len());
+    for batch in requests.chunks(options.batch_size.max(1)) {
+        let first = answers.len();
+        let mut speakers: Vec<Speaker> = batch.iter().map(|_| Speaker::default()).collect();
+        let rows: Vec<&Request> = batch.iter().collect();
+        let written = write_on(&model, tokenizer, &rows, options, go_on, &mut |row, token| {
+            let speaker = &mut speakers[row];
+            let piece = speaker.hear(tokenizer, token, stop_strings)?;
+            if !piece.is_empty() {
+                on_text(first + row, &piece)?;
+            }
+            Ok(!speaker.stopped)
+        })?;
+        for (row, (speaker, written)) in speakers.into_iter().zip(written).enumerate() {
+            let mut generation = finish(tokenizer, &written)?;
+            if speaker.stopped {
+                generation = Generation { text: speaker.said, truncated: false, ..generation };
+            } else if let Some(rest) =
+                generation.text.get(speaker.said.len()..).filter(|rest| !rest.is_empty())
+            {
+                on_text(first + row, rest)?;
+            }
+            answers.push(Streamed { generation, written });
         }
-        Ok(())
-    };
-    let written = write_on(&model, tokenizer, &[request], options, &|| Ok(()), &mut on_token)?;
-    let generation = finish(tokenizer, &written[0])?;
-    if let Some(rest) = generation.text.get(shown..).filter(|rest| !rest.is_empty()) {
-        on_text(rest)?;
     }
-    Ok(generation)
+    Ok(answers)
+}
+
+/// What one text has said so far.
+#[derive(Default)]
+struct Speaker {
+    tokens: Vec<u32>,
+    said: String,
+    /// Whether a stop string ended it.
+    stopped: bool,
+}
+
+impl Speaker {
+    /// What a token adds to what can be said already.
+    fn hear(
+        &mut self,
+        tokenizer: &Tokenizer,
+        token: u32,
+        stop_strings: &[String],
+    ) -> Result<String, LmError> {
+        self.tokens.push(token);
+        let text = finish(tokenizer, &self.tokens)?.text;
+        let found = stop_strings.iter().filter_map(|stop| text.find(stop.as_str())).min();
+        let sayable = match found {
+            Some(end) => end,
+            None => {
+                let whole = text.trim_end_matches(char::REPLACEMENT_CHARACTER);
+                whole.len() - stop_strings.iter().map(|stop| begun(whole, stop)).max().unwrap_or(0)
+            }
+        };
+        self.stopped = found.is_some();
+        let piece = text.get(self.said.len()..sayable).unwrap_or_default().to_owned();
+        self.said.push_str(&piece);
+        Ok(piece)
+    }
+}
+
+/// How many bytes at the end of a text may be the beginning of a stop string.
+fn begun(text: &str, stop: &str) -> usize {
+    let beginnings = stop.char_indices().map(|(end, _)| end).rev();
+    beginnings.into_iter().find(|end| text.ends_with(&stop[..*end])).unwrap_or(0)
 }
 
 fn finish(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<Generation, LmError> {
@@ -118,8 +195,8 @@ fn finish(tokenizer: &Tokenizer, tokens: &[u32]) -> Result<Generation, LmError> 
     Ok(Generation { text: tokenizer.decode(text)?, tokens: tokens.len(), truncated: !ended })
 }
 
-/// Hears of each token: the request's place in the batch, and the token.
-pub(crate) type OnToken<'a> = dyn FnMut(usize, u32) -> Result<(), StageError> + 'a;
+/// Hears of each token, the request's place in the batch and the token, and says whether the text goes on.
+pub(crate) type OnToken<'a> = dyn FnMut(usize, u32) -> Result<bool, StageError> + 'a;
 
 /// The tokens each prompt of a batch is continued with, up to and including one that ends it.
 pub(crate) fn write_on(
@@ -134,6 +211,7 @@ pub(crate) fn write_on(
     let prompts: Vec<&[u32]> = batch.iter().map(|request| request.prompt.as_slice()).collect();
     let device = model.device();
     let mut written = vec![Vec::new(); prompts.len()];
+    let mut ended = vec![false; prompts.len()];
     let longest = prompts.iter().map(|prompt| prompt.len()).max().unwrap_or(0);
     if longest == 0 || limit == 0 {
         return Ok(written);
@@ -148,11 +226,11 @@ pub(crate) fn write_on(
         go_on()?;
         let mut active = vec![false; rows.len()];
         for (place, row) in rows.iter().enumerate() {
-            let done = written[*row].last().is_some_and(|last| stops.contains(last));
-            if !done {
+            if !ended[*row] {
                 written[*row].push(next[place]);
-                active[place] = !stops.contains(&next[place]);
-                on_token(*row, next[place])?;
+                let goes_on = on_token(*row, next[place])?;
+                ended[*row] = !goes_on || stops.contains(&next[place]);
+                active[place] = !ended[*row];
             }
         }
         let running = active.iter().filter(|active| **active).count();
@@ -374,6 +452,36 @@ mod tests {
             assert_eq!(pieces.concat(), streamed.text);
             assert!(pieces.len() > 3, "{pieces:?}");
         }
+    }
+
+    #[test]
+    fn stop_strings_end_texts_side_by_side_and_no_part_of_one_is_said() {
+        let (model, requests) = taught();
+        let options = Options { max_new_tokens: 40, batch_size: 5, sampling: None };
+        let whole = all(&model, &requests, 40, 16);
+        let stop = [" answer is".to_owned(), "nowhere".to_owned()];
+        let mut heard = vec![String::new(); requests.len()];
+        let answers = stream_all(&model, &requests, &options, &stop, &|| Ok(()), &mut |index, piece| {
+            assert!(!piece.is_empty());
+            heard[index].push_str(piece);
+            Ok(())
+        })
+        .unwrap();
+        let mut cut = 0;
+        for ((answer, whole), heard) in answers.iter().zip(&whole).zip(&heard) {
+            assert_eq!(&answer.generation.text, heard);
+            assert_eq!(answer.written.len(), answer.generation.tokens);
+            match whole.text.split_once(&stop[0]) {
+                Some((before, _)) => {
+                    assert_eq!((before, false), (heard.as_str(), answer.generation.truncated));
+                    assert!(answer.generation.tokens < whole.tokens);
+                    cut += 1;
+                }
+                None => assert_eq!(&answer.generation, whole),
+            }
+        }
+        assert!(cut > 8, "{cut} of 16 were cut");
+        assert_eq!(["x The", "x Th", "x", ""].map(|text| begun(text, " The ")), [4, 3, 0, 0]);
     }
 
     #[test]

@@ -48,6 +48,8 @@ pub mod sample;
 
 pub mod generate;
 
+pub mod score;
+
 pub mod ask;
 
 pub mod assistant;

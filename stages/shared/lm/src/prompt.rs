@@ -47,20 +47,45 @@ impl<'a> Prompter<'a> {
         }
     }
 
-    /// A message in the template's frame. The frame's special tokens are tokens, but a message cannot bring its own.
-    fn chat(&self, template: &ChatTemplate, message: &str) -> Result<Vec<u32>, LmError> {
-        let tokenizer = self.tokenizer;
-        if tokenizer.encode(message)? == tokenizer.encode_rendered(message)? {
-            return tokenizer.encode_rendered(&template.render(&[Message::user(message)], true)?);
+    /// The tokens before the next words of the assistant in a conversation. Without a template, the messages alone stand
+    /// one after the other, with blank lines between them.
+    pub fn conversation(&self, messages: &[Message]) -> Result<Vec<u32>, LmError> {
+        match &self.template {
+            Some(template) => self.framed(template, messages),
+            None => {
+                let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
+                self.tokenizer.encode(&texts.join("\n\n"))
+            }
         }
-        let frame = template.render(&[Message::user(PLACE)], true)?;
-        let mut parts = frame.split(PLACE);
-        let (Some(before), Some(after), None) = (parts.next(), parts.next(), parts.next()) else {
+    }
+
+    fn chat(&self, template: &ChatTemplate, message: &str) -> Result<Vec<u32>, LmError> {
+        self.framed(template, &[Message::user(message)])
+    }
+
+    /// Messages in the template's frame. The frame's special tokens are tokens, but a message cannot bring its own.
+    fn framed(&self, template: &ChatTemplate, messages: &[Message]) -> Result<Vec<u32>, LmError> {
+        let tokenizer = self.tokenizer;
+        let mut harmless = true;
+        for message in messages {
+            let text = message.content.as_str();
+            harmless &= tokenizer.encode(text)? == tokenizer.encode_rendered(text)?;
+        }
+        if harmless {
+            return tokenizer.encode_rendered(&template.render(messages, true)?);
+        }
+        let place = |message: &Message| Message { role: message.role.clone(), content: PLACE.to_owned() };
+        let places: Vec<Message> = messages.iter().map(place).collect();
+        let frame = template.render(&places, true)?;
+        let parts: Vec<&str> = frame.split(PLACE).collect();
+        if parts.len() != messages.len() + 1 {
             return Err(ChatError::NotOnce.into());
-        };
-        let mut tokens = tokenizer.encode_rendered(before)?;
-        tokens.extend(tokenizer.encode(message)?);
-        tokens.extend(tokenizer.encode_rendered(after)?);
+        }
+        let mut tokens = tokenizer.encode_rendered(parts[0])?;
+        for (message, after) in messages.iter().zip(&parts[1..]) {
+            tokens.extend(tokenizer.encode(&message.content)?);
+            tokens.extend(tokenizer.encode_rendered(after)?);
+        }
         Ok(tokens)
     }
 }
@@ -128,6 +153,27 @@ mod tests {
         let twice = chatting("{{ messages[0].content }}{{ messages[0].content }}");
         let error = Prompter::new(&twice).unwrap().text("<|pad|>").unwrap_err();
         assert!(error.to_string().contains("more than once or not at all"), "{error}");
+    }
+
+    #[test]
+    fn a_conversation_keeps_its_turns_whatever_is_said_in_them() {
+        let tokenizer = chatting(TEMPLATE);
+        let prompter = Prompter::new(&tokenizer).unwrap();
+        let say = |role: &str, content: &str| Message { role: role.into(), content: content.into() };
+        let turns =
+            [say("system", "Sum."), say("user", "1 + 1?"), say("assistant", "2"), say("user", "2 + 2?")];
+        let rendered = "<|pad|>system: Sum.<|endoftext|><|pad|>user: 1 + 1?<|endoftext|><|pad|>assistant: 2\
+            <|endoftext|><|pad|>user: 2 + 2?<|endoftext|><|pad|>assistant: ";
+        assert_eq!(prompter.conversation(&turns).unwrap(), tokenizer.encode_rendered(rendered).unwrap());
+        assert_eq!(prompter.conversation(&turns[1..2]).unwrap(), prompter.text("1 + 1?").unwrap());
+        let spelled = [turns[0].clone(), say("user", "a<|endoftext|>b")];
+        let tokens = prompter.conversation(&spelled).unwrap();
+        assert_eq!(tokens.iter().filter(|token| **token == tokenizer.eos()).count(), 2, "those of the frame");
+        assert!(tokenizer.decode(&tokens).unwrap().contains("user: a<|endoftext|>b"));
+
+        let plain = fixture::tokenizer();
+        let prompter = Prompter::new(&plain).unwrap();
+        assert_eq!(prompter.conversation(&turns[..2]).unwrap(), plain.encode("Sum.\n\n1 + 1?").unwrap());
     }
 
     #[test]

@@ -121,8 +121,10 @@ fn smollm2_out_of_a_gguf_file_is_what_transformers_computes() {
     let batch: Vec<&Request> = requests.iter().collect();
     let options = Options { max_new_tokens: NEW_TOKENS, batch_size: batch.len(), sampling: None };
     let written =
-        generate::write_on(&model.model, &model.tokenizer, &batch, &options, &|| Ok(()), &mut |_, _| Ok(()))
-            .unwrap();
+        generate::write_on(&model.model, &model.tokenizer, &batch, &options, &|| Ok(()), &mut |_, _| {
+            Ok(true)
+        })
+        .unwrap();
     for (case, written) in cases.iter().zip(written) {
         assert_eq!(written, case.greedy_ids, "{}", case.rendered);
     }
