@@ -62,7 +62,7 @@ fn backends_are_opened_only_in_device_rs() {
 fn kinds_read_no_environment() {
     for (path, text) in sources("stages") {
         let code = text.split("#[cfg(test)]").next().unwrap();
-        let tests = path.ends_with("tests.rs") || path.ends_with("data.rs");
+        let tests = path.ends_with("tests.rs") || path.ends_with("data.rs") || path.ends_with("fixture.rs");
         assert!(tests || !code.contains("env::var"), "{} reads the environment", path.display());
     }
 }
