@@ -74,13 +74,9 @@ fn an_unusable_backend_says_why_and_what_to_do() {
     project.write("half.yaml", "recipe: r\ndtype: bf16\nstages:\n  q: {uses: dataset, with: {task: arithmetic, split: train, count: 3}}\n");
     for command in ["check", "plan", "run"] {
         let refused = project.run(&[command, "half.yaml"]).expect(2);
-        assert!(
-            refused.stderr.contains(
-                "error: no backend computes in dtype `bf16`\n  --> half.yaml:2:8\nhelp: dtypes: f32\n"
-            ),
-            "{}",
-            refused.stderr
-        );
+        let place = "error: no backend computes in dtype `bf16`\n --> half.yaml:2:8\n";
+        assert!(refused.stderr.contains(place), "{}", refused.stderr);
+        assert!(refused.stderr.contains("help: dtypes: f32\n"), "{}", refused.stderr);
     }
     // A recipe that computes no tensors does not need one.
     project.run(&["run", "recipe.yaml", "--backend", "cuda"]).expect(0);

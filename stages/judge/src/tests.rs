@@ -358,9 +358,9 @@ fn a_sealed_question_is_never_sent() {
     let folder = tempfile::tempdir().unwrap();
     let seal = tasks::gpqa::seal;
     let mut sealed = question("q7", "A", json!([rationale("planning", 0, "The answer is \\boxed{B}")]));
-    sealed["task"] = "gpqa-diamond".into();
-    sealed["question"] = seal("Which particle?").into();
-    sealed["choices"] = json!([seal("pion"), seal("muon"), seal("kaon"), seal("tau")]);
+    sealed["question"]["task"] = "gpqa-diamond".into();
+    sealed["question"]["question"] = seal("Which particle?").into();
+    sealed["question"]["choices"] = json!([seal("pion"), seal("muon"), seal("kaon"), seal("tau")]);
     write(folder.path(), &["planning"], &[sealed]);
     let server = chat::bench::Server::start(|_| chat::bench::Reply::Good("yes".to_owned())).unwrap();
     let bench = Bench::new(folder.path()).input("completions", folder.path(), &[]);
