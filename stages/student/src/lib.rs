@@ -28,11 +28,18 @@ use contract::{
     ArtifactType, Context, Port, PortFlow, Stage, StageError, jsonl,
     records::{QuestionRationales, files},
 };
-use lm::{LanguageModel, paths::Paths};
+use lm::{
+    LanguageModel,
+    lora::{self, LoraConfig},
+    paths::Paths,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use objectives::{MindParams, ObjectiveParams, StdCotParams, UniformParams};
+
+/// Where a model artifact holds the adapter that is merged into it.
+const ADAPTER: &str = "adapter";
 
 /// The kind `student`.
 pub struct Student;
@@ -43,6 +50,9 @@ pub struct Student;
 pub struct StudentParams {
     /// What is trained: `undistilled`, `std-cot`, `uniform` or `mind`, each with its own fields.
     pub objective: ObjectiveParams,
+    /// Which weights are trained: `full`, all of them, or `lora`, a low-rank adapter with fields of its own. Default: `full`.
+    #[serde(default)]
+    pub adapt: Adapt,
     /// Passes over the questions. Default: 3.
     #[serde(default = "default_epochs")]
     pub epochs: usize,
@@ -77,6 +87,18 @@ pub struct StudentParams {
     /// Optimizer steps from one checkpoint to the next; a killed training goes on from the last. Default: 100.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: usize,
+}
+
+/// Which weights are trained.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Adapt {
+    /// All of them.
+    #[default]
+    Full,
+    /// A low-rank adapter (LoRA, arXiv 2106.09685); the rest is frozen. The model that comes out has it merged, and holds it
+    /// alone in its subfolder `adapter`, as PEFT writes it. It wants a higher learning rate than `full`, about 2e-4.
+    Lora(LoraConfig),
 }
 
 fn default_epochs() -> usize {
@@ -141,6 +163,10 @@ impl Stage for Student {
 
     fn check(params: &StudentParams) -> Vec<(String, String)> {
         let mut problems = params.objective.problems();
+        if let Adapt::Lora(config) = &params.adapt {
+            let at = |(field, problem)| (format!("/adapt/lora/{field}"), problem);
+            problems.extend(config.problems().into_iter().map(at));
+        }
         let mut require = |holds: bool, field: &str, problem: &str| {
             if !holds {
                 problems.push((field.to_owned(), problem.to_owned()));
@@ -186,6 +212,9 @@ impl Stage for Student {
         let objective = objectives::open(&params.objective, &paths, &device, context)?;
         let (student, lines) = train::train(&params, base, &paths, objective, context)?;
         student.save(context.output("model"))?;
+        if let Adapt::Lora(config) = &params.adapt {
+            lora::save(&student.model, config, &context.output("model").join(ADAPTER))?;
+        }
         let mut file = fs::File::create(&metrics).map_err(StageError::io(&metrics))?;
         file.write_all(lines.as_bytes()).map_err(StageError::io(&metrics))
     }

@@ -15,6 +15,7 @@ use lm::{
     LanguageModel,
     assistant::{Assistant, AssistantConfig, AssistantNetwork, Features},
     llama::{Llama, LlamaConfig, LlamaSize},
+    lora,
     tokenizer::Tokenizer,
 };
 use rand::{SeedableRng, rngs::SmallRng};
@@ -268,6 +269,51 @@ fn an_interrupted_training_ends_in_the_same_weights() {
     }
 }
 
+/// Trains an adapter on every projection, or on some.
+fn lora(steps: usize) -> serde_json::Value {
+    let mut params = params(json!({ "uniform": {} }), steps);
+    params["adapt"] =
+        json!({ "lora": { "r": 4, "lora_alpha": 8, "target_modules": ["q_proj", "v_proj", "down_proj"] } });
+    params
+}
+
+#[test]
+fn an_adapter_learns_and_comes_out_merged_and_alone() {
+    let mut cell = Cell::new();
+    let done = cell.run("out", lora(30));
+    let metrics = done.metrics();
+    let (first, last) = (metrics[0].values["loss"], metrics[29].values["loss"]);
+    assert!(last < first - 0.5, "{first} to {last}");
+
+    let device = lm::device::open(&Backend::default()).unwrap();
+    let out = cell.folder.path().join("out/model");
+    let base = LanguageModel::load(&cell.inputs["model"][0].path, &device).unwrap();
+    let (model, config) = lora::load(base.model.clone(), &out.join("adapter")).unwrap();
+    assert_eq!((config.r, config.lora_alpha, config.target_modules.len()), (4, 8.0, 3));
+    let again = cell.folder.path().join("again");
+    fs::create_dir(&again).unwrap();
+    LanguageModel { model, ..base }.save(&again).unwrap();
+    let merged = fs::read(again.join("model.safetensors")).unwrap();
+    assert!(merged == done.weights && merged != cell.base(), "the folder holds base plus adapter");
+
+    // The next stage takes such a model as any other.
+    cell.inputs.get_mut("model").unwrap()[0].path = out;
+    assert!(cell.run("next", json!({ "objective": "undistilled" })).weights == merged);
+    assert!(cell.folder.path().join("next/model/adapter/adapter_config.json").exists());
+}
+
+#[test]
+fn an_interrupted_adapter_ends_in_the_same_weights() {
+    let cell = Cell::new();
+    let whole = cell.run("whole", lora(7));
+    let mut often = lora(7);
+    often["checkpoint_every"] = json!(2);
+    assert!(matches!(cell.try_run("resumed", often.clone(), Some(5)), Err(StageError::Cancelled)));
+    let checkpoint = fs::read(cell.folder.path().join("resumed/scratch/checkpoint.safetensors")).unwrap();
+    assert!(checkpoint.len() < cell.base().len(), "it does not hold the base");
+    assert!(cell.run("resumed", often) == whole);
+}
+
 #[test]
 fn equal_weights_are_uniform_and_the_order_is_shared() {
     let cell = Cell::new();
@@ -304,11 +350,20 @@ fn ports_are_read_only_by_the_objectives_that_use_them() {
 #[test]
 fn wrong_values_are_found_before_anything_runs() {
     let params: StudentParams = serde_json::from_value(json!({
-        "objective": { "mind": { "beta": 1.5, "refresh": 0 } }, "accumulate": 0, "warmup": 2.0,
+        "objective": { "mind": { "beta": 1.5, "refresh": 0 } }, "adapt": { "lora": { "r": 0, "target_modules": [] } },
+        "accumulate": 0, "warmup": 2.0,
     }))
     .unwrap();
     let fields: Vec<String> = Student::check(&params).into_iter().map(|(field, _)| field).collect();
-    assert_eq!(fields, ["/objective/mind/beta", "/objective/mind/refresh", "/accumulate", "/warmup"]);
+    let expected = [
+        "/objective/mind/beta",
+        "/objective/mind/refresh",
+        "/adapt/lora/r",
+        "/adapt/lora/target_modules",
+        "/accumulate",
+        "/warmup",
+    ];
+    assert_eq!(fields, expected);
     let unknown = json!({ "objective": { "mind": { "betta": 0.5 } } });
     let error = serde_json::from_value::<StudentParams>(unknown).unwrap_err().to_string();
     assert!(error.contains("unknown field `betta`"), "{error}");

@@ -14,13 +14,14 @@ use contract::{Context, StageError, records::Metric};
 use lm::{
     LanguageModel,
     llama::Llama,
+    lora,
     paths::Paths,
     train::{Checkpoint, Schedule, TrainOptions, Trainer},
 };
 use rand::seq::SliceRandom;
 
 use crate::{
-    StudentError, StudentParams,
+    Adapt, StudentError, StudentParams,
     forward::{self, Row},
     log::StepLog,
     objectives::{Forward, Objective, Pass},
@@ -29,7 +30,7 @@ use crate::{
 const TRAINER: &str = "student";
 const LINES: &str = "metrics.jsonl";
 
-/// Trains a model and returns it with its log, one JSON line an optimizer step.
+/// Trains a model and returns it with its log, one JSON line an optimizer step. An adapter that it trained is still apart.
 pub(crate) fn train(
     params: &StudentParams,
     base: LanguageModel,
@@ -53,6 +54,10 @@ pub(crate) fn train(
         weight_decay: params.weight_decay,
         max_gradient_norm: params.clip,
         ..TrainOptions::new(params.learning_rate, Schedule::Cosine { steps, warmup: params.warmup })
+    };
+    let model = match &params.adapt {
+        Adapt::Full => model,
+        Adapt::Lora(config) => lora::attach(model, config, &mut context.rng("student/lora")),
     };
     let mut trainer = Trainer::new(model, options);
     if let Some(checkpoint) = Checkpoint::load(context.scratch())? {

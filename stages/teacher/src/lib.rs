@@ -372,6 +372,14 @@ fn not_a_share(value: f64) -> Option<String> {
     (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is not between 0 and 1"))
 }
 
+/// Sealed questions are held out: no teacher writes rationales for them.
+fn refuse_sealed(questions: &[Question]) -> Result<(), StageError> {
+    tasks::gpqa::refuse_sealed(questions).map_err(|sealed| {
+        let help = sealed.help();
+        StageError::failed(sealed).with_help(help)
+    })
+}
+
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {

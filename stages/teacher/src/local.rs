@@ -147,6 +147,7 @@ pub(crate) fn write(
         let help = "name the stage that makes the model in `needs: {model: ...}`";
         StageError::failed(LocalError::NoModel).with_help(help)
     })?;
+    crate::refuse_sealed(questions)?;
     let mut items = Vec::with_capacity(questions.len() * templates.len());
     for question in questions {
         for template in templates {

@@ -36,10 +36,7 @@ impl Item<'_> {
 
 /// Every question under every perspective, question by question.
 fn items<'a>(questions: &'a [Question], templates: &'a [Template]) -> Result<Vec<Item<'a>>, StageError> {
-    tasks::gpqa::refuse_sealed(questions).map_err(|sealed| {
-        let help = sealed.help();
-        StageError::failed(sealed).with_help(help)
-    })?;
+    crate::refuse_sealed(questions)?;
     let mut items = Vec::with_capacity(questions.len() * templates.len());
     for question in questions {
         for template in templates {

@@ -224,16 +224,23 @@ impl<'a> Context<'a> {
 
     /// Copies an input artifact into an output port unchanged, by hard links where the disk allows it.
     pub fn pass_through(&self, input: &Input, port: &str) -> Result<(), StageError> {
-        let to = self.output(port);
-        for entry in fs::read_dir(&input.path).map_err(StageError::io(&input.path))? {
-            let entry = entry.map_err(StageError::io(&input.path))?;
-            let target = to.join(entry.file_name());
-            if fs::hard_link(entry.path(), &target).is_err() {
-                fs::copy(entry.path(), &target).map_err(StageError::io(&target))?;
-            }
-        }
-        Ok(())
+        link(&input.path, self.output(port))
     }
+}
+
+/// Links or copies what is in a folder, folders in it included, into another.
+fn link(from: &Path, to: &Path) -> Result<(), StageError> {
+    for entry in fs::read_dir(from).map_err(StageError::io(from))? {
+        let source = entry.map_err(StageError::io(from))?.path();
+        let target = to.join(source.file_name().expect("an entry of a folder has a name"));
+        if source.is_dir() {
+            fs::create_dir(&target).map_err(StageError::io(&target))?;
+            link(&source, &target)?;
+        } else if fs::hard_link(&source, &target).is_err() {
+            fs::copy(&source, &target).map_err(StageError::io(&target))?;
+        }
+    }
+    Ok(())
 }
 
 /// A generator seeded by a number and a purpose, the same on every machine.

@@ -19,6 +19,7 @@ use crate::{
     gguf_checkpoint::GgufCheckpoint,
     gguf_tokenizer,
     llama::{Llama, LlamaConfig},
+    lora,
     shards::{Shards, ShardsError, WEIGHTS},
     tokenizer::{Special, Tokenizer},
     weights::{self, Weights},
@@ -191,7 +192,8 @@ impl LanguageModel {
         Ok(Self { model, config, tokenizer })
     }
 
-    /// Writes a Hugging Face folder that transformers can read; equal models give equal bytes.
+    /// Writes a Hugging Face folder that transformers can read; equal models give equal bytes. An adapter is merged into the
+    /// weights; [`crate::lora::save`] writes it alone.
     pub fn save(&self, folder: &Path) -> Result<(), LmError> {
         let write = |name: &str, value: &Value| {
             let path = folder.join(name);
@@ -224,7 +226,7 @@ impl LanguageModel {
             .clear_metadata()
             .metadata("format", "pt")
             .overwrite(true);
-        self.model
+        lora::merge(self.model.clone())
             .save_into(&mut store)
             .map_err(|error| LmError::Weights { path, problem: error.to_string() })
     }

@@ -8,6 +8,8 @@ pub mod device;
 
 pub mod llama;
 
+pub mod lora;
+
 mod qwen2;
 
 pub mod rope;

@@ -8,13 +8,16 @@
 
 use burn::{
     module::{Module, Param, ParamId},
-    nn::{Embedding, Linear, RmsNorm},
+    nn::{Embedding, RmsNorm},
     tensor::{Bool, Device, Int, Tensor, TensorData, activation},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-use crate::rope::{self, Llama3Scaling};
+use crate::{
+    lora::{Linear, TargetModule},
+    rope::{self, Llama3Scaling},
+};
 
 /// Added to the scores of what may not be attended to; its exponential is zero, and it stays finite.
 const MASKED: f32 = -1e9;
@@ -293,13 +296,12 @@ impl Llama {
             size: config.head_size(),
         };
         let (queries, keys) = (config.num_attention_heads * heads.size, heads.key_value * heads.size);
-        let mut linear =
-            |input: usize, output: usize| Linear { weight: weights([input, output]), bias: None };
+        let mut linear = |input: usize, output: usize| Linear::new(weights([input, output]), None);
         let bias = |linear: Linear| match config.model_type {
             ModelType::Llama => linear,
             ModelType::Qwen2 => {
                 let output = linear.weight.lazy_shape()[1];
-                Linear { bias: Some(Param::from_tensor(Tensor::zeros([output], device))), ..linear }
+                Linear::new(linear.weight, Some(Param::from_tensor(Tensor::zeros([output], device))))
             }
         };
         let norm = || RmsNorm {
@@ -339,6 +341,22 @@ impl Llama {
     /// The width of the residual stream.
     pub fn hidden_size(&self) -> usize {
         self.model.embed_tokens.weight.lazy_shape()[1]
+    }
+
+    /// The projections of every block, which may carry adapters, with the number of the block.
+    pub(crate) fn projections(&mut self) -> impl Iterator<Item = (usize, TargetModule, &mut Linear)> {
+        self.model.layers.iter_mut().enumerate().flat_map(|(index, layer)| {
+            let LlamaLayer { self_attn, mlp, .. } = layer;
+            [
+                (index, TargetModule::QProj, &mut self_attn.q_proj),
+                (index, TargetModule::KProj, &mut self_attn.k_proj),
+                (index, TargetModule::VProj, &mut self_attn.v_proj),
+                (index, TargetModule::OProj, &mut self_attn.o_proj),
+                (index, TargetModule::GateProj, &mut mlp.gate_proj),
+                (index, TargetModule::UpProj, &mut mlp.up_proj),
+                (index, TargetModule::DownProj, &mut mlp.down_proj),
+            ]
+        })
     }
 
     /// The states the vocabulary projection reads: after the last block and the final norm.

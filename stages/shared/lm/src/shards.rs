@@ -144,7 +144,7 @@ impl Shards {
     pub(crate) fn open(folder: &Path) -> Result<Self, ShardsError> {
         let (single, index) = (folder.join(WEIGHTS), folder.join(INDEX));
         if single.exists() {
-            return Ok(Self { tensors: header(&single)?, path: single });
+            return Self::open_file(&single);
         }
         if index.exists() {
             return Self::sharded(folder, index);
@@ -152,6 +152,11 @@ impl Shards {
         let pickle =
             folder.join("pytorch_model.bin").exists() || folder.join("pytorch_model.bin.index.json").exists();
         Err(ShardsError::Missing { folder: folder.to_owned(), pickle })
+    }
+
+    /// Reads and checks the header of one file.
+    pub(crate) fn open_file(path: &Path) -> Result<Self, ShardsError> {
+        Ok(Self { tensors: header(path)?, path: path.to_owned() })
     }
 
     fn sharded(folder: &Path, path: PathBuf) -> Result<Self, ShardsError> {

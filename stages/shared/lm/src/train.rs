@@ -120,7 +120,7 @@ pub struct Trainer<M> {
 }
 
 impl<M: Module> Trainer<M> {
-    /// Starts training a module; this turns autodiff on for its parameters.
+    /// Starts training a module; this turns autodiff on for its parameters. Frozen ones stay as they are.
     pub fn new(model: M, options: TrainOptions) -> Self {
         Self { model: model.train(), options, step: 0, moments: BTreeMap::new(), gradients: BTreeMap::new() }
     }
@@ -290,7 +290,8 @@ impl Checkpoint {
         Self { state: State { extra: Some(extra), ..State::default() }, ..Self::default() }
     }
 
-    /// Adds a trainer under a name. Gradients waiting for a step are not kept: save between steps.
+    /// Adds a trainer under a name. Gradients waiting for a step are not kept: save between steps. Nor are frozen weights:
+    /// the trainer that goes on has to be made with the same.
     pub fn add<M: Module>(&mut self, name: &str, trainer: &Trainer<M>) {
         debug_assert!(trainer.gradients.is_empty(), "a checkpoint is taken between steps");
         self.state.steps.insert(name.to_owned(), trainer.step);
@@ -403,6 +404,9 @@ impl ModuleVisitor for Save<'_> {
     }
 
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<D>>) {
+        if !param.is_require_grad() {
+            return;
+        }
         self.tensors.insert(self.path.join("."), bytes(param.val().to_data()));
     }
 }
@@ -425,6 +429,9 @@ impl ModuleMapper for Load<'_> {
     }
 
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<D>>) -> Param<Tensor<D>> {
+        if !param.is_require_grad() {
+            return param;
+        }
         let device = param.val().inner().device();
         let weight = self.checkpoint.tensor::<D>(&self.path.join("."), &device).and_then(|weight| {
             let (found, expected) = (weight.dims(), param.val().dims());
@@ -446,8 +453,7 @@ impl ModuleMapper for Load<'_> {
         if let (Ok(first), Ok(second)) = (moment("first"), moment("second")) {
             self.moments.insert(path, (first, second));
         }
-        let active = param.is_require_grad();
-        param.map(|_| weight.autodiff().set_require_grad(active))
+        param.map(|_| weight.autodiff().require_grad())
     }
 }
 
