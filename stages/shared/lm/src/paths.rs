@@ -133,7 +133,7 @@ impl Paths {
 ///
 /// A longer row computes the prompt less often, and more attention between continuations, only to mask it: the attention
 /// of a row of n widths costs about n / 6 of its other products.
-const ROW_WIDTHS: usize = 2;
+const ROW_WIDTHS: usize = 1;
 
 /// The tokens a row should be packed to for a model of this width, computed so many at once; for [`pack`].
 pub fn row_tokens(hidden_size: usize, tokens_at_once: usize) -> usize {
