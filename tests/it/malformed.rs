@@ -32,8 +32,11 @@ fn fixtures() -> Vec<PathBuf> {
     paths
 }
 
-/// Whether a fixture starts from the recipe that has every kind.
+/// Whether a fixture starts from the recipe that has every kind, or its message lists what only the full build has.
 fn needs_tensors(fixture: &Path) -> bool {
+    if fixture.ends_with("82-two-variants.yaml") {
+        return true;
+    }
     let bytes = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(fixture)).unwrap();
     String::from_utf8_lossy(&bytes).contains("parts/sound.yaml")
 }

@@ -280,12 +280,19 @@ fn lora(steps: usize) -> serde_json::Value {
 #[test]
 fn an_adapter_learns_and_comes_out_merged_and_alone() {
     let mut cell = Cell::new();
+    let device = lm::device::open(&Backend::default()).unwrap();
+    // Tied embeddings stay as they are drawn: they have to be wide enough to tell tokens apart.
+    let path = &cell.inputs["model"][0].path;
+    let LanguageModel { mut config, tokenizer, .. } = LanguageModel::load(path, &device).unwrap();
+    config.initializer_range = 0.3;
+    let model = Llama::init(&config, 3, &device);
+    LanguageModel { model, config, tokenizer }.save(path).unwrap();
+
     let done = cell.run("out", lora(30));
     let metrics = done.metrics();
     let (first, last) = (metrics[0].values["loss"], metrics[29].values["loss"]);
-    assert!(last < first - 0.5, "{first} to {last}");
+    assert!(last < first - 1.0, "{first} to {last}");
 
-    let device = lm::device::open(&Backend::default()).unwrap();
     let out = cell.folder.path().join("out/model");
     let base = LanguageModel::load(&cell.inputs["model"][0].path, &device).unwrap();
     let (model, config) = lora::load(base.model.clone(), &out.join("adapter")).unwrap();

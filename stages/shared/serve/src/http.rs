@@ -12,7 +12,7 @@ use std::{
 use contract::StageError;
 use lm::{LanguageModel, LmError};
 use serde_json::Value;
-use tiny_http::{HTTPVersion, Header, Method, Request, Response, Server};
+use tiny_http::{HTTPVersion, Method, Request, Server, StatusCode};
 
 use crate::{
     answer::{Outlet, Served},
@@ -26,6 +26,11 @@ const LARGEST_BODY: u64 = 8 << 20;
 
 /// Most requests that may wait.
 const MOST_WAITING: usize = 256;
+
+/// One request a connection: a kept one holds a thread of `tiny_http`'s pool, and connections that come at once may all be
+/// queued behind four such threads. A client told so hangs up after the reply. `tiny_http` itself drops this header from a
+/// response, so heads are written here.
+const CLOSE: &str = "Connection: close\r\n";
 
 /// Longest time between two looks at whether serving is to end.
 const SLICE: Duration = Duration::from_millis(100);
@@ -185,9 +190,16 @@ fn send(request: Request, answer: &Result<Value, Refusal>) {
         Ok(body) => (200, body.to_string()),
         Err(refusal) => (refusal.status, refusal.body().to_string()),
     };
-    let json = Header::from_bytes("Content-Type", "application/json").expect("a fixed header is valid");
-    let response = Response::from_string(body).with_status_code(status).with_header(json);
-    if let Err(error) = request.respond(response) {
+    let status = StatusCode(status);
+    let head = format!(
+        "HTTP/1.1 {} {}\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{CLOSE}\r\n",
+        status.0,
+        status.default_reason_phrase(),
+        body.len()
+    );
+    let mut writer = request.into_writer();
+    let sent = writer.write_all((head + &body).as_bytes()).and_then(|()| writer.flush());
+    if let Err(error) = sent {
         tracing::debug!(%error, "a client went away");
     }
 }
@@ -227,11 +239,10 @@ impl Events {
     fn send(&mut self, data: &str) -> io::Result<()> {
         if let Some(request) = self.request.take() {
             let mut writer = request.into_writer();
-            let length =
-                if self.chunked { "Transfer-Encoding: chunked\r\n" } else { "Connection: close\r\n" };
+            let length = if self.chunked { "Transfer-Encoding: chunked\r\n" } else { "" };
             write!(
                 writer,
-                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n{length}\r\n"
+                "HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nCache-Control: no-cache\r\n{length}{CLOSE}\r\n"
             )?;
             self.writer = Some(writer);
         }
