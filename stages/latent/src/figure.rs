@@ -1,4 +1,4 @@
-//! One scatter plot as SVG.
+//! A scatter plot as SVG, and the looks that all figures share.
 //!
 //! Self-contained: no style sheet, script, font, id or reference, so figures can stand side by side in one HTML page.
 //! It brings its own light ground and reads the same on a dark page.
@@ -122,24 +122,31 @@ impl Scatter<'_> {
     }
 }
 
-/// Colours repeat after eight groups, but then with other markers.
-fn group_start(group: usize) -> String {
-    let colour = COLOURS[group % COLOURS.len()];
+/// Opens the element that gives a group's markers their look. Colours repeat after eight groups, but then with other markers.
+pub(crate) fn group_start(group: usize) -> String {
+    let colour = stroke(group);
     format!(
         "<g fill=\"{colour}\" fill-opacity=\"0.85\" stroke=\"#222\" stroke-width=\"0.5\" stroke-opacity=\"0.6\">\n"
     )
 }
 
-fn marker(group: usize) -> &'static str {
+/// A group's colour.
+pub(crate) fn stroke(group: usize) -> &'static str {
+    COLOURS[group % COLOURS.len()]
+}
+
+/// A group's marker around the current point.
+pub(crate) fn marker(group: usize) -> &'static str {
     MARKERS[(group + group / COLOURS.len()) % MARKERS.len()]
 }
 
-fn line(svg: &mut String, text: &str) {
+/// Adds a line of text to a document.
+pub(crate) fn line(svg: &mut String, text: &str) {
     writeln!(svg, "{text}").expect("writing to a string cannot fail");
 }
 
 /// Text for an SVG element, cut to `most` characters.
-fn escaped(text: &str, most: usize) -> String {
+pub(crate) fn escaped(text: &str, most: usize) -> String {
     let mut cut: String = text.chars().take(most).collect();
     if text.chars().count() > most {
         cut.pop();
@@ -161,13 +168,13 @@ fn escaped(text: &str, most: usize) -> String {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
 
     /// Tags in order, self-closing ones as start and end. Panics where the document is not well-formed.
-    fn tags(svg: &str) -> Vec<String> {
+    pub(crate) fn tags(svg: &str) -> Vec<String> {
         let (mut open, mut seen) = (Vec::new(), Vec::new());
         let mut rest = svg;
         while let Some(start) = rest.find('<') {

@@ -1,13 +1,20 @@
 //! Kind latent: hidden states of models, projected and measured.
 //!
-//! Every model reads the same texts. Its vectors are drawn (PCA, then t-SNE, coloured by perspective) and measured
-//! (silhouette, effective rank, participation ratio, anisotropy, CKA), and so are those of the undistilled model: where
-//! that one separates the perspectives as well, a picture shows their wording and nothing learned from them.
+//! Every model reads the same texts. Its vectors are drawn (PCA, then t-SNE, coloured by perspective), grouped by a
+//! Dirichlet-process mixture, and measured at every layer (silhouette, agreement of groups and perspectives, effective rank,
+//! participation ratio, anisotropy, CKA); linear probes say whether perspective and correctness can be read off them, and the
+//! KL divergence how far the next tokens have moved. So are those of the undistilled model: where that one separates the
+//! perspectives as well, a picture shows their wording and nothing learned from them. With models that were taught one
+//! perspective each, [`Params::taught`] sets them against that control and another one and says which it is.
 //!
-//! Nothing here trains, and no number here says that a model answers better.
+//! Nothing here trains, and no number here says that a model answers better. Change over training steps is not shown: models
+//! are artifacts, and their checkpoints are not.
 
 mod stage;
-pub use stage::{Latent, Layer, Params, Pooling};
+pub use mixture::Covariance;
+pub use stage::{Latent, Layer, MixtureParams, Params, Pooling, SentenceSpace};
+
+mod subject;
 
 mod analysis;
 
@@ -15,8 +22,24 @@ mod vectors;
 
 mod measures;
 
+mod agreement;
+
 mod projection;
+
+mod mixture;
+
+mod picture;
+
+mod clusters;
+
+mod probe;
+
+mod drift;
+
+mod sentences;
 
 mod results;
 
 mod figure;
+
+mod lines;

@@ -85,6 +85,33 @@ pub(crate) fn tsne(
     Ok(embedding.chunks_exact(2).map(|point| [point[0], point[1]]).collect())
 }
 
+/// Neighbours that [`trustworthiness`] looks at, where there are points enough.
+const TRUSTED: usize = 5;
+
+/// How far the neighbours in a picture are neighbours among the points it shows: 1 where all are, about 0.5 by chance.
+///
+/// Venna and Kaski, Neighborhood Preservation in Nonlinear Projection Methods, 2001; as scikit-learn computes it, with 5
+/// neighbours.
+///
+/// # Panics
+///
+/// With fewer than three points.
+pub(crate) fn trustworthiness(points: &Mat<f64>, picture: &[[f64; 2]]) -> f64 {
+    let n = points.nrows();
+    let k = TRUSTED.min((n - 1) / 2);
+    let rows: Vec<Vec<f64>> = (0..n).map(|i| points.row(i).iter().copied().collect()).collect();
+    let places: Vec<Vec<f64>> = picture.iter().map(|place| place.to_vec()).collect();
+    let mut rank = vec![0; n];
+    let mut penalty = 0;
+    for (near, shown) in neighbors(&rows, n - 1).into_iter().zip(neighbors(&places, k)) {
+        for (place, neighbor) in near.iter().enumerate() {
+            rank[neighbor.index] = place + 1;
+        }
+        penalty += shown.iter().map(|neighbor| rank[neighbor.index].saturating_sub(k)).sum::<usize>();
+    }
+    1.0 - penalty as f64 * 2.0 / (n * k * (2 * n - 3 * k - 1)) as f64
+}
+
 /// Every point's nearest others, nearest first, ties by index.
 fn neighbors(rows: &[Vec<f64>], count: usize) -> Vec<Vec<Neighbor<f64>>> {
     let distance = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| (a - b).powi(2)).sum::<f64>().sqrt();
@@ -123,6 +150,53 @@ mod tests {
         let all = pca(&matrix(&reference.vectors), 1000).unwrap();
         assert_eq!(all.scores.ncols(), reference.vectors[0].len());
         close(all.explained.iter().sum(), 1.0);
+    }
+
+    /// What `tests/digits.py` wrote: 360 handwritten digits, and scikit-learn's pictures of them.
+    #[derive(serde::Deserialize)]
+    struct Digits {
+        /// A character a pixel, from `0` to `g`.
+        pixels: Vec<String>,
+        /// Of scikit-learn's pictures.
+        trustworthiness: Vec<f64>,
+        /// One of them.
+        places: Vec<[f64; 2]>,
+        trustworthiness_of_places: f64,
+    }
+
+    fn digits() -> (Mat<f64>, Digits) {
+        let digits: Digits = serde_json::from_str(include_str!("../tests/digits.json")).unwrap();
+        let pixels: Vec<Vec<f64>> = digits
+            .pixels
+            .iter()
+            .map(|row| row.chars().map(|pixel| f64::from(pixel.to_digit(17).unwrap())).collect())
+            .collect();
+        (matrix(&pixels), digits)
+    }
+
+    #[test]
+    fn trustworthiness_is_that_of_scikit_learn() {
+        let (points, digits) = digits();
+        close(trustworthiness(&points, &digits.places), digits.trustworthiness_of_places);
+        let shuffled: Vec<[f64; 2]> =
+            (0..points.nrows()).map(|i| digits.places[i * 7 % points.nrows()]).collect();
+        let found = trustworthiness(&points, &shuffled);
+        assert!((0.4..0.6).contains(&found), "a random picture has {found}");
+        let three = Mat::from_fn(3, 1, |i, _| i as f64);
+        assert_eq!(trustworthiness(&three, &[[0.0, 0.0], [1.0, 0.0], [2.0, 0.0]]), 1.0);
+    }
+
+    /// Within 0.02 of the mean over scikit-learn's pictures, as the default setting draws them.
+    #[test]
+    fn tsne_shows_digits_as_faithfully_as_scikit_learn() {
+        let (points, digits) = digits();
+        let expected = digits.trustworthiness.iter().sum::<f64>() / digits.trustworthiness.len() as f64;
+        let seen = pca(&points, 50).unwrap().scores;
+        for seed in 0..3 {
+            let picture = tsne(&seen, 30.0, 500, &mut ChaCha8Rng::seed_from_u64(seed)).unwrap();
+            let found = trustworthiness(&points, &picture);
+            assert!((found - expected).abs() < 0.02, "seed {seed}: {found}, scikit-learn {expected}");
+        }
     }
 
     /// Two clouds of 30 points each, 20 apart, in 5 dimensions.

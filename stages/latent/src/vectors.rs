@@ -7,6 +7,7 @@ use lm::{
     LanguageModel,
     batch::{Sequence, collate},
     paths::Paths,
+    prompt::Prompter,
 };
 
 use crate::stage::Pooling;
@@ -42,6 +43,38 @@ pub(crate) fn texts(
         }
     }
     Ok((texts, sequences, paths.too_long))
+}
+
+/// Completions a model can read, one entry a text.
+#[derive(Default)]
+pub(crate) struct Marked {
+    /// The texts behind their prompts.
+    pub(crate) sequences: Vec<Sequence>,
+    /// 1 where the answer is right, else 0.
+    pub(crate) right: Vec<usize>,
+    /// The question's id.
+    pub(crate) questions: Vec<String>,
+}
+
+/// Encodes completions and marks their answers. Unlike rationales they end as they end: only the end-of-text token, which no
+/// pooling counts, is added.
+pub(crate) fn marked(model: &LanguageModel, records: &[QuestionRationales]) -> Result<Marked, StageError> {
+    let prompter = Prompter::new(&model.tokenizer)?;
+    let mut marked = Marked::default();
+    for QuestionRationales { question, rationales } in records {
+        let prompt = prompter.question(question)?;
+        for rationale in rationales {
+            let told = model.tokenizer.encode(&rationale.text)?;
+            if told.is_empty() || prompt.len() + told.len() >= model.config.max_position_embeddings {
+                continue;
+            }
+            let tokens = [prompt.clone(), told, vec![model.tokenizer.eos()]].concat();
+            marked.sequences.push(Sequence { tokens, target_start: prompt.len(), answer_span: 0..0 });
+            marked.right.push(usize::from(tasks::score(question, &rationale.text).correct));
+            marked.questions.push(question.id.clone());
+        }
+    }
+    Ok(marked)
 }
 
 /// The pooled states of every layer: embeddings first, one text a row in the order given.
@@ -96,7 +129,7 @@ fn weights(sequence: &Sequence, pooling: Pooling, length: usize) -> Vec<f32> {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
-    use crate::stage::tests::{language_model, records};
+    use crate::stage::tests::{PERSPECTIVES, language_model, records};
 
     #[test]
     fn weights_leave_out_prompt_padding_and_the_last_token() {
@@ -104,6 +137,20 @@ mod tests {
         let third = 1.0 / 3.0;
         assert_eq!(weights(&sequence, Pooling::Mean, 8), [0.0, 0.0, third, third, third, 0.0, 0.0, 0.0]);
         assert_eq!(weights(&sequence, Pooling::LastToken, 7), [0.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0]);
+    }
+
+    #[test]
+    fn completions_are_marked_by_their_answer() {
+        let model = language_model(1);
+        let mut records = records(2);
+        records[1].rationales[0].text = "So it is nothing. The answer is \\boxed{999}".into();
+        records[1].rationales[1].text = String::new();
+        let Marked { sequences, right, questions } = marked(&model, &records).unwrap();
+        assert_eq!(right, [1, 1, 0], "a text of nothing has no vector");
+        assert_eq!(questions, ["0", "0", "1"]);
+        let (_, whole, _) = texts(&model, &PERSPECTIVES.map(str::to_owned), &records[..1]).unwrap();
+        assert_eq!(sequences[0].target_start, whole[0].target_start);
+        assert_eq!(sequences[0].tokens.last(), Some(&model.tokenizer.eos()));
     }
 
     #[test]

@@ -3,14 +3,20 @@
 Run: python3 reference.py > reference.json   (numpy 2.4.6, scikit-learn 1.9.1)
 
 Inputs: numpy's default_rng(7); 24 texts of 3 groups in 6 dimensions around a common offset, group 2 with
-a single text, and a second set in 5 dimensions that is partly a linear map of the first.
+a single text, and a second set in 5 dimensions that is partly a linear map of the first. Five pairs of groupings: random,
+half alike, alike under other names, everything in one group on one side, and on both.
 """
 
 import json
 
 import numpy as np
 from sklearn.decomposition import PCA
-from sklearn.metrics import pairwise_distances, silhouette_samples
+from sklearn.metrics import (
+    adjusted_rand_score,
+    normalized_mutual_info_score,
+    pairwise_distances,
+    silhouette_samples,
+)
 
 rng = np.random.default_rng(7)
 groups = np.array([i % 2 for i in range(23)] + [2])
@@ -30,6 +36,24 @@ def unbiased_hsic(x, y):
     return (total - 2 / (n - 2) * one @ k @ l @ one) / (n * (n - 3))
 
 
+def biased_hsic(x, y):
+    """With the n by n centring matrix."""
+    h = np.eye(len(x)) - 1 / len(x)
+    return np.trace(x @ x.T @ h @ y @ y.T @ h)
+
+
+def agreement(left, right):
+    return {
+        "left": left.tolist(),
+        "right": right.tolist(),
+        "adjusted_rand": float(adjusted_rand_score(left, right)),
+        "normalized_mutual_information": float(normalized_mutual_info_score(left, right)),
+    }
+
+
+left, right = rng.integers(4, size=40), rng.integers(3, size=40)
+half = np.where(np.arange(40) % 2, left, right)
+one = np.zeros(40, dtype=int)
 singular = np.linalg.svd(vectors - vectors.mean(0), compute_uv=False)
 p = singular / singular.sum()
 similarity = 1 - pairwise_distances(vectors, metric="cosine")
@@ -44,10 +68,14 @@ expected = {
     "participation_ratio": float((singular**2).sum() ** 2 / (singular**4).sum()),
     "anisotropy": float(similarity[~np.eye(24, dtype=bool)].mean()),
     "linear_cka": float(
+        biased_hsic(vectors, other) / np.sqrt(biased_hsic(vectors, vectors) * biased_hsic(other, other))
+    ),
+    "unbiased_linear_cka": float(
         unbiased_hsic(vectors, other)
         / np.sqrt(unbiased_hsic(vectors, vectors) * unbiased_hsic(other, other))
     ),
     "explained": pca.explained_variance_ratio_.tolist(),
+    "agreements": [agreement(left, to) for to in [right, half, (left + 1) % 4, one]] + [agreement(one, one)],
     "scores": (pca.transform(vectors) * np.where(signs, -1, 1)).tolist(),
 }
 print("{\n" + ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in expected.items()) + "\n}")
