@@ -11,6 +11,7 @@ import json
 
 import numpy as np
 from sklearn.decomposition import PCA
+from sklearn.manifold import trustworthiness
 from sklearn.metrics import (
     adjusted_rand_score,
     normalized_mutual_info_score,
@@ -77,5 +78,6 @@ expected = {
     "explained": pca.explained_variance_ratio_.tolist(),
     "agreements": [agreement(left, to) for to in [right, half, (left + 1) % 4, one]] + [agreement(one, one)],
     "scores": (pca.transform(vectors) * np.where(signs, -1, 1)).tolist(),
+    "trustworthiness": float(trustworthiness(vectors, pca.transform(vectors)[:, :2], n_neighbors=5)),
 }
 print("{\n" + ",\n".join(f'"{name}": {json.dumps(value)}' for name, value in expected.items()) + "\n}")
