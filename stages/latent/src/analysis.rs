@@ -46,6 +46,8 @@ enum LatentError {
     NoClasses { axis: String, known: String },
     #[error("clusters of single-perspective models mean nothing without a control")]
     NoControl,
+    #[error("the texts are all of one perspective, as far as it was taught to a student")]
+    OnePerspective,
     #[error("model `{model}` has vectors of another width than the control")]
     OtherWidth { model: String },
 }
@@ -62,6 +64,7 @@ impl From<LatentError> for StageError {
                 Some("let `taught` name the axis of the models whose values are perspectives")
             }
             LatentError::NoControl => Some("give the undistilled model on the port `base`"),
+            LatentError::OnePerspective => Some("keep rationales of more perspectives"),
             LatentError::OtherWidth { .. } => Some("compare students of one base model"),
             LatentError::NoLayer { .. } | LatentError::Decomposition { .. } | LatentError::Picture(_) => None,
         };
@@ -352,6 +355,9 @@ impl<'a> Frame<'a> {
         }
         let rows = taught(&self.texts, &by_student.keys().copied().collect());
         let texts: Vec<Text> = rows.iter().map(|row| self.texts[*row].clone()).collect();
+        if texts.iter().map(|text| text.perspective).collect::<BTreeSet<_>>().len() < 2 {
+            return Err(LatentError::OnePerspective);
+        }
         let (picture, students) =
             self.draw(&arranged(&self.texts, &rows, &by_student, Reader::Own), &texts)?;
         let (swapped, by_others) =
@@ -359,11 +365,6 @@ impl<'a> Frame<'a> {
         let (undistilled, by_control) =
             self.draw(&Mat::from_fn(rows.len(), control.ncols(), |i, j| control[(rows[i], j)]), &texts)?;
         let questions = questions(&texts);
-        if students.is_empty() {
-            let (axis, known) =
-                (self.params.taught.clone().unwrap_or_default(), self.setting.perspectives.join(", "));
-            return Err(LatentError::NoClasses { axis, known });
-        }
         Ok(Clusters {
             labels: class.labels.clone(),
             students: class
