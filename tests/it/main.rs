@@ -27,3 +27,6 @@ mod recipes;
 
 #[cfg(feature = "burn")]
 mod pipeline;
+
+#[cfg(feature = "burn")]
+mod clusters;

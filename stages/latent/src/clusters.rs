@@ -191,13 +191,21 @@ impl fmt::Display for Judged {
             }
             Verdict::Perspective => "clustering beyond both controls",
         };
+        let kept = match verdict {
+            Verdict::None | Verdict::Wording => String::new(),
+            // What is gained over the control, and how much of it does not depend on who reads what.
+            Verdict::Weights | Verdict::Perspective => format!(
+                "; {:.0} % of the gain over undistilled is there when students read one another's texts",
+                100.0 * (swapped - control) / (students - control)
+            ),
+        };
         let range = |difference: &Difference| {
             let [low, high] = difference.interval;
             format!("{:+.3} [{low:+.3}, {high:+.3}]", difference.mean)
         };
         write!(
             formatter,
-            "{said}. Silhouette {students:.3}; undistilled {control:.3}, difference {}; swapped {swapped:.3}, difference {}",
+            "{said}. Silhouette {students:.3}; undistilled {control:.3}, difference {}; swapped {swapped:.3}, difference {}{kept}",
             range(&self.beyond_control),
             range(&self.beyond_swapped),
         )
@@ -279,6 +287,7 @@ mod tests {
         let all = judged(Parts { wording: 5.0, weights: 4.0, learned: 5.0 });
         assert_eq!(all.verdict, Verdict::Perspective, "{all}");
         assert!(all.students > all.swapped && all.swapped > all.control, "{all}");
+        assert!(all.to_string().contains("% of the gain over undistilled is there"), "{all}");
         assert_eq!(judged(none).verdict, Verdict::None);
     }
 

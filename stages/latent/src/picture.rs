@@ -59,7 +59,7 @@ pub(crate) struct Grouping {
 }
 
 impl Grouping {
-    /// Groups points, and also gives the group of each.
+    /// Groups points by their first principal components, and also gives the group of each.
     pub(crate) fn find(
         scores: &Mat<f64>,
         perspective_of: &[usize],
@@ -74,8 +74,9 @@ impl Grouping {
             tolerance: TOLERANCE,
             iterations: params.iterations,
         };
+        let scores = scores.subcols(0, params.pca.min(scores.ncols())).to_owned();
         let mixture =
-            fit(scores, k_means(scores, truncation, rng), &options).map_err(PictureError::Covariance)?;
+            fit(&scores, k_means(&scores, truncation, rng), &options).map_err(PictureError::Covariance)?;
         let grouping = Self {
             groups: mixture.weights.iter().filter(|weight| **weight >= LEAST_WEIGHT).count(),
             truncation,
@@ -101,7 +102,7 @@ pub(crate) struct Picture {
     pub(crate) silhouette_by_perspective: BTreeMap<String, f64>,
     /// What a mixture finds without being told of perspectives.
     pub(crate) mixture: Grouping,
-    /// The principal components t-SNE and the mixture saw.
+    /// The principal components t-SNE saw.
     pub(crate) components: usize,
     /// The share of the variance they hold.
     pub(crate) explained_variance: f64,

@@ -55,6 +55,10 @@ pub struct Params {
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct MixtureParams {
+    /// Most principal components that the mixture sees. Default 10: with 50 and some hundred texts the prior outweighs the
+    /// texts, and all of them are one group.
+    #[serde(default = "default_mixture_pca")]
+    pub pca: usize,
     /// The most groups it can find. Default: twice the perspectives.
     #[serde(default)]
     pub components: Option<usize>,
@@ -72,6 +76,7 @@ pub struct MixtureParams {
 impl Default for MixtureParams {
     fn default() -> Self {
         Self {
+            pca: default_mixture_pca(),
             components: None,
             covariance: Covariance::default(),
             concentration: None,
@@ -132,6 +137,10 @@ fn default_iterations() -> usize {
     500
 }
 
+fn default_mixture_pca() -> usize {
+    10
+}
+
 fn default_questions() -> usize {
     25
 }
@@ -182,6 +191,7 @@ impl Stage for Latent {
         least("pca", params.pca, 2);
         least("iterations", params.iterations, 1);
         least("batch_size", params.batch_size, 1);
+        least("mixture/pca", params.mixture.pca, 1);
         least("mixture/components", params.mixture.components.unwrap_or(1), 1);
         least("mixture/iterations", params.mixture.iterations, 1);
         if let Some(space) = &params.sentence_space {
