@@ -315,7 +315,7 @@ impl Objective for Mind {
 /// The weights of a question's paths: softmax(s / tau) over I_dyn = { k : s_k >= beta max s }, 0 elsewhere.
 ///
 /// Scores are positive, so I_dyn always holds the best path there is.
-fn alphas(scores: &[f64], present: &[bool], beta: f64, tau: f64) -> Vec<f64> {
+pub(super) fn alphas(scores: &[f64], present: &[bool], beta: f64, tau: f64) -> Vec<f64> {
     let of_present = scores.iter().zip(present).filter(|(_, present)| **present).map(|(score, _)| *score);
     let best = of_present.fold(f64::NEG_INFINITY, f64::max);
     let weight = |(score, present): (&f64, &bool)| {
