@@ -27,6 +27,3 @@ mod recipes;
 
 #[cfg(feature = "burn")]
 mod pipeline;
-
-#[cfg(feature = "burn")]
-mod clusters;
