@@ -28,7 +28,7 @@ quietly() { "$@" >"$work/log" 2>&1 || { cat "$work/log" >&2; exit 1; }; }
 echo "== retort's own answers to five SVAMP questions"
 quietly "$retort" run "$recipe" scores choices "${sets[@]}"
 questions() { echo "$("$retort" show "$recipe" "$1" --path "${sets[@]}")/questions.jsonl"; }
-predictions=$("$retort" show "$recipe" scores --path "${sets[@]}")/predictions.jsonl
+scores=$("$retort" show "$recipe" scores --path "${sets[@]}")
 
 "$retort" serve "$recipe" base --port 0 "${sets[@]}" >"$work/address" 2>"$work/serve.log" &
 server=$!
@@ -40,8 +40,8 @@ url=$(cat "$work/address")
 cat "$work/serve.log"
 
 echo "== the teacher client: two questions, two perspectives, through the endpoint"
-quietly "$retort" run "$recipe" accepted "${sets[@]}" --set "vars.base_url=$url"
-"$retort" show "$recipe" rationales:usage "${sets[@]}" --set "vars.base_url=$url" | grep -E '"(completions|prompt|completion)' | head -4
+quietly "$retort" run "$recipe" rationales "${sets[@]}" --set "vars.base_url=$url"
+sed -n 's/^  note   //p' "$work/log"
 
 # lm-eval's own tasks fetch their data; these read the questions retort has just asked.
 mkdir "$work/tasks"
@@ -81,12 +81,13 @@ harness() {
 echo "== lm-eval, local-chat-completions: the same five questions"
 harness --model local-chat-completions --model_args "model=base,base_url=$url/chat/completions" \
   --tasks svamp_here --apply_chat_template
-"$venv/bin/python" - "$predictions" "$work"/out/*/samples_svamp_here_*.jsonl <<'PYTHON'
+"$venv/bin/python" - "$scores/predictions.jsonl" "$work"/out/*/samples_svamp_here_*.jsonl <<'PYTHON'
 import json, sys
 ours, theirs = ([json.loads(line) for line in open(path)] for path in sys.argv[1:3])
-ours = {row["id"]: row["text"] for row in ours}
-same = sum(ours[row["doc"]["id"]] == row["resps"][0][0] for row in theirs)
-print(f"{same} of {len(theirs)} answers are those of `evaluate`, letter for letter")
+ours = {row["id"]: row for row in ours}
+same = sum(ours[row["doc"]["id"]]["text"] == row["resps"][0][0] for row in theirs)
+right = sum(row["correct"] for row in ours.values())
+print(f"{same} of {len(theirs)} answers are those of `evaluate`, letter for letter; its profile `mind` finds {right} right")
 PYTHON
 
 echo "== lm-eval, local-completions: log-likelihoods of the choices of five CommonsenseQA questions, as tokens and as text"

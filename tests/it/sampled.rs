@@ -7,9 +7,10 @@ use crate::project::Project;
 const RECIPE: &str = r#"
 recipe: sampled
 seeds: [1, 2]
+matrix: {method: [plain]}
 stages:
-  questions: {uses: dataset, with: {task: comparison, split: train, count: 24}}
-  test: {uses: dataset, with: {task: comparison, split: test, count: 12}}
+  questions: {uses: dataset, with: {task: comparison, split: train, count: 12}}
+  test: {uses: dataset, with: {task: comparison, split: test, count: 6}}
   base:
     uses: model
     matrix: [seed]
@@ -21,20 +22,20 @@ stages:
           num_hidden_layers: 1
           num_attention_heads: 2
           vocab_size: 300
-          pretrain: {steps: 30, batch_size: 8}
+          pretrain: {steps: 10, batch_size: 8}
   scores:
     uses: evaluate
-    matrix: [seed]
+    matrix: [method, seed]
     needs: {model: base, questions: test}
-    with: {max_new_tokens: 24, sampling: {samples: 4, pass_at: [1, 4]}}
+    with: {max_new_tokens: 16, sampling: {samples: 4, pass_at: [1, 4]}}
 tables:
-  accuracy: {from: scores, rows: model, columns: task}
-  pass: {from: scores, rows: model, columns: task, value: pass@4}
-  one: {from: scores, rows: model, columns: task, value: pass@1}
-  votes: {from: scores, rows: model, columns: task, value: maj@4}
-  unparsed: {from: scores, rows: model, columns: task, value: unparsed}
-  truncated: {from: scores, rows: model, columns: task, value: truncated}
-  undecided: {from: scores, rows: model, columns: task, value: undecided}
+  accuracy: {from: scores, rows: method, columns: task}
+  pass: {from: scores, rows: method, columns: task, value: pass@4}
+  one: {from: scores, rows: method, columns: task, value: pass@1}
+  votes: {from: scores, rows: method, columns: task, value: maj@4}
+  unparsed: {from: scores, rows: method, columns: task, value: unparsed}
+  truncated: {from: scores, rows: method, columns: task, value: truncated}
+  undecided: {from: scores, rows: method, columns: task, value: undecided}
 "#;
 
 #[test]
@@ -43,8 +44,10 @@ fn every_value_of_sampled_answers_has_its_table() {
     project.write("recipe.yaml", RECIPE);
     let run = project.run(&["run", "recipe.yaml"]).expect(0);
     assert!(run.stdout.contains("pass@4 in %") && run.stdout.contains("maj@4 in %"), "{}", run.stdout);
-    let shown = project.run(&["show", "recipe.yaml", "scores[seed=1]", "--path"]).expect(0).stdout;
-    let other = project.run(&["show", "recipe.yaml", "scores[seed=2]", "--path"]).expect(0).stdout;
+    let shown =
+        project.run(&["show", "recipe.yaml", "scores[method=plain,seed=1]", "--path"]).expect(0).stdout;
+    let other =
+        project.run(&["show", "recipe.yaml", "scores[method=plain,seed=2]", "--path"]).expect(0).stdout;
     let mut expected: BTreeMap<String, f64> = BTreeMap::new();
     for folder in [shown, other] {
         let scores = std::fs::read_to_string(format!("{}/scores.json", folder.trim())).unwrap();

@@ -15,6 +15,7 @@ r3,Where is the zorblatt?,in a boojum,in a snark,in a wibble,in a flumph
 
 const RECIPE: &str = r#"
 recipe: sealed
+matrix: {method: [plain]}
 stages:
   questions: {uses: dataset, with: {task: arithmetic, split: train, count: 6}}
   held-out: {uses: dataset, with: {task: gpqa-diamond, split: test, path: gpqa_diamond.csv}}
@@ -31,11 +32,12 @@ stages:
           pretrain: {steps: 2, batch_size: 2}
   scores:
     uses: evaluate
+    matrix: [method]
     needs: {model: base, questions: held-out}
     with: {max_new_tokens: 8, profile: simple_evals, sampling: {samples: 2}}
 tables:
-  main: {from: scores, rows: model, columns: task}
-  votes: {from: scores, rows: model, columns: task, value: maj@2}
+  main: {from: scores, rows: method, columns: task}
+  votes: {from: scores, rows: method, columns: task, value: maj@2}
 "#;
 
 fn words_in(bytes: &[u8]) -> Vec<&'static str> {
@@ -66,7 +68,10 @@ fn sealed_questions_are_scored_and_never_written_out() {
     run(0, &["table", "recipe.yaml", "--format", "json"]);
     let shown = run(0, &["show", "recipe.yaml", "held-out", "-n", "9"]);
     // The order of simple-evals: [3, 1, 0, 2], [3, 1, 2, 0], [2, 3, 0, 1].
-    let letters: Vec<&str> = shown.lines().filter_map(|line| line.trim().strip_prefix("answer: ")).collect();
+    let letters: Vec<&str> = shown
+        .lines()
+        .filter_map(|line| line.trim_start_matches(['-', ' ']).strip_prefix("answer: "))
+        .collect();
     assert_eq!(letters, ["C", "D", "C"], "{shown}");
 
     for text in &said {

@@ -57,7 +57,8 @@ impl Served {
         let (address, base) = self.url.strip_prefix("http://").unwrap().split_once('/').unwrap();
         let mut stream = TcpStream::connect(address).unwrap();
         let body = body.to_string();
-        let head = format!("POST /{base}{path} HTTP/1.1\r\nHost: x\r\nContent-Length: {}", body.len());
+        let head =
+            format!("POST /{base}{path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}", body.len());
         write!(stream, "{head}\r\n\r\n{body}").unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
@@ -87,7 +88,7 @@ fn a_model_of_a_recipe_is_served_until_ctrl_c() {
     let project = Project::retort();
     project.write("recipe.yaml", RECIPE);
     let unmade = project.run(&["serve", "recipe.yaml", "base", "--port", "0"]).expect(2);
-    assert!(unmade.stderr.contains("`base` has not run"), "{}", unmade.stderr);
+    assert!(unmade.stderr.contains("`base` has no result yet"), "{}", unmade.stderr);
     project.run(&["run", "recipe.yaml", "base"]).expect(0);
     let served = Served::start(&project, &["serve", "recipe.yaml", "base", "--port", "0"]);
     assert!(served.url.starts_with("http://127.0.0.1:"), "{}", served.url);
