@@ -6,6 +6,30 @@
 #   VENV  a Python environment: python3 -m venv VENV && VENV/bin/pip install "lm-eval[api]" transformers openai
 #   BASE  a checkpoint folder or a GGUF file; by default SmolLM2-135M-Instruct from the Hugging Face hub
 #   The environment variable RETORT names the binary; by default `retort`. Nothing is fetched but the default model.
+#
+# With SmolLM2-135M-Instruct (Q4_1) as BASE and lm-eval 0.4.13 it printed the following. Accuracies of five questions say nothing
+# of the model; equal answers say that the endpoint adds and loses nothing.
+#
+#   == retort's own answers to five SVAMP questions
+#   serving `base` at http://127.0.0.1:35753/v1; Ctrl-C ends it
+#   == the teacher client: two questions, two perspectives, through the endpoint
+#   rationales: 4 completions, 4 of them new: 610 prompt and 404 completion tokens
+#   == lm-eval, local-chat-completions: the same five questions
+#   |  Tasks   |Version|  Filter   |n-shot|  Metric   |   |Value|   |Stderr|
+#   |----------|------:|-----------|-----:|-----------|---|----:|---|-----:|
+#   |svamp_here|      1|last-number|     0|exact_match|↑  |    0|±  |     0|
+#   5 of 5 answers are those of `evaluate`, letter for letter; its profile `mind` finds 0 right
+#   == lm-eval, local-completions: log-likelihoods of the choices of five CommonsenseQA questions, as tokens and as text
+#   |  Tasks  |Version|Filter|n-shot|Metric|   |Value|   |Stderr|
+#   |---------|------:|------|-----:|------|---|----:|---|-----:|
+#   |csqa_here|      1|none  |     0|acc   |↑  |    0|±  |     0|
+#   |  Tasks  |Version|Filter|n-shot|Metric|   |Value|   |Stderr|
+#   |---------|------:|------|-----:|------|---|----:|---|-----:|
+#   |csqa_here|      1|none  |     0|acc   |↑  |    0|±  |     0|
+#   == OpenAI's client: whole, streamed, and with log-probabilities
+#   '2 + 3 = 5' streamed alike: True
+#   'The capital of France is Paris' [None, -11.54, -0.34, -2.44, -0.45, -0.26]
+#   == the server ended with exit code 0
 set -euo pipefail
 
 data=$(realpath "$1")
