@@ -209,6 +209,15 @@ enum Command {
         /// The folder; empty, or not there yet
         folder: PathBuf,
     },
+    /// Write training logs as TensorBoard event files, a folder a cell
+    Tensorboard {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// A stage or cell with a training log: `student`, `student[method=mind]`
+        cell: String,
+        /// The folder that `tensorboard --logdir` is given
+        folder: PathBuf,
+    },
     /// List the runs of the store
     Runs,
     /// Print the events of a run
@@ -415,6 +424,9 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         }
         Command::Export { recipe, cell, folder } => {
             models::export(&models::find(&load(kinds, &recipe)?, &store()?, &cell)?, &folder)
+        }
+        Command::Tensorboard { recipe, cell, folder } => {
+            inspect::tensorboard(&load(kinds, &recipe)?, &store()?, &cell, &folder)
         }
         Command::Runs => inspect::runs(&store()?),
         Command::Logs { run, cell, json } => inspect::logs(&store()?, run.as_deref(), cell.as_deref(), json),

@@ -34,6 +34,8 @@ pub mod log;
 
 pub mod reporter;
 
+pub mod tensorboard;
+
 pub mod kinds;
 
 pub mod cli;

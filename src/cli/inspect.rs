@@ -6,7 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use contract::ArtifactType;
+use contract::{
+    ArtifactType, jsonl,
+    records::{Metric, files},
+};
 use serde_json::Value;
 
 use super::{CliError, exit, print};
@@ -17,6 +20,7 @@ use crate::{
     plan::{Decision, Plan},
     reporter,
     store::{Store, list},
+    tensorboard,
 };
 
 /// Text files longer than this many lines are cut.
@@ -102,6 +106,33 @@ pub(super) fn show(
         text.push('\n');
     }
     print(&text);
+    Ok(exit::DONE)
+}
+
+/// Writes the training logs a target means as event files, each in a folder named after its cell.
+pub(super) fn tensorboard(graph: &Graph, store: &Store, target: &str, folder: &Path) -> Result<u8, CliError> {
+    let mut written = 0;
+    for Shown { cell, folder: artifact, .. } in
+        artifacts(graph, store, target)?.into_iter().filter(|shown| shown.artifact == ArtifactType::Metrics)
+    {
+        let metrics: Vec<Metric> = jsonl::read(&artifact.join(files::METRICS))?;
+        if metrics.is_empty() {
+            continue;
+        }
+        let run = folder.join(&cell);
+        let path = run.join(tensorboard::FILE);
+        fs::create_dir_all(&run)
+            .and_then(|()| fs::write(&path, tensorboard::events(&metrics)))
+            .map_err(|source| CliError::Write { path, source })?;
+        written += 1;
+    }
+    if written == 0 {
+        return Err(CliError::Asked {
+            message: format!("`{target}` holds no training log"),
+            help: Some("`retort kinds` tells which kinds have an output port `metrics`".to_owned()),
+        });
+    }
+    reporter::say(&format!("wrote {written} logs; `tensorboard --logdir {}` shows them", folder.display()));
     Ok(exit::DONE)
 }
 
