@@ -13,7 +13,7 @@ use std::{process::ExitCode, time::Instant};
 use lm::{
     batch::{Sequence, collate_rows, row_length},
     llama::{Llama, LlamaConfig, LlamaSize},
-    paths::{groups, pack, row_tokens},
+    paths::{flat_groups, pack},
     train::{Schedule, TrainOptions, Trainer},
 };
 use rand::{Rng, SeedableRng, rngs::SmallRng};
@@ -82,11 +82,11 @@ fn question(shape: &Shape) -> Vec<Sequence> {
 fn step(model: &Llama, question: &[Sequence], row_tokens: usize) -> f64 {
     let start = Instant::now();
     let question: Vec<&Sequence> = question.iter().collect();
-    let mut rows = pack(&question, row_tokens, |sequence| sequence);
+    let rows = pack(&question, row_tokens, |sequence| sequence);
     let mut loss = None;
-    for group in groups(&mut rows, TOKENS_AT_ONCE, |row| row_length(row)) {
+    for group in flat_groups(&rows, TOKENS_AT_ONCE, |row| row_length(row)) {
         let rows: Vec<&[&Sequence]> = group.iter().map(Vec::as_slice).collect();
-        let batch = collate_rows(&rows, 0, &model.device());
+        let batch = collate_rows(&rows, &model.device());
         let hidden = batch.hidden(model);
         let answers = batch.answer_log_probs(model, hidden.clone());
         let part = batch.token_losses(model, hidden).sum() + answers.exp().sum();
@@ -119,7 +119,7 @@ fn main() -> ExitCode {
         let model = Llama::init(&LlamaConfig::new(shape.size, 1, 0), 1, &device);
         let trainer = Trainer::new(model, TrainOptions::new(1e-4, Schedule::Constant));
         let question = question(shape);
-        let ours = row_tokens(shape.size.hidden_size, TOKENS_AT_ONCE);
+        let ours = TOKENS_AT_ONCE;
         let share = |sequences: usize| shape.prompt + sequences * shape.rationale * 5 / 4;
         let mut ways = vec![1, share(2), share(3), share(4), share(8), ours];
         ways.sort_unstable();

@@ -5,7 +5,7 @@ use contract::{StageError, records::QuestionRationales};
 use faer::Mat;
 use lm::{
     LanguageModel,
-    batch::{Sequence, collate},
+    batch::{Sequence, rectangle},
     paths::Paths,
 };
 
@@ -62,7 +62,7 @@ pub(crate) fn vectors(
     order.sort_by_key(|index| sequences[*index].tokens.len());
     for indices in order.chunks(batch_size) {
         let chunk: Vec<&Sequence> = indices.iter().map(|index| &sequences[*index]).collect();
-        let batch = collate(&chunk, model.tokenizer.pad(), &device);
+        let batch = rectangle(&chunk, model.tokenizer.pad(), &device);
         let [count, length] = batch.tokens.dims();
         let weights: Vec<f32> =
             chunk.iter().flat_map(|sequence| weights(sequence, pooling, length)).collect();
@@ -124,7 +124,7 @@ mod tests {
         assert_eq!(found.len(), model.config.num_hidden_layers + 1);
 
         for (row, sequence) in sequences.iter().enumerate() {
-            let batch = collate(&[sequence], model.tokenizer.pad(), &model.model.device());
+            let batch = rectangle(&[sequence], model.tokenizer.pad(), &model.model.device());
             let width = model.config.hidden_size;
             let states: Vec<f64> = batch.hidden(&model.model).into_data().iter::<f64>().collect();
             let counted = sequence.target_start..sequence.tokens.len() - 1;

@@ -115,7 +115,7 @@ pub(crate) fn train(
         let chosen = order[start..order.len().min(start + params.batch_size)].to_vec();
         pass = Some((current, order));
 
-        let batch = batch::collate(&chosen, pad, &device);
+        let batch = batch::collate(&chosen, &device);
         let loss: Tensor<1> = batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean();
         let value = f64::from(loss.clone().detach().into_scalar::<f32>());
         let report = trainer.step_on(loss);

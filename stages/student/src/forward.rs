@@ -8,7 +8,7 @@ use contract::StageError;
 use lm::{
     batch::{Sequence, collate_rows, row_length},
     llama::Llama,
-    paths::{groups, pack, row_tokens},
+    paths::{flat_groups, pack},
 };
 
 /// One path of one question of a batch.
@@ -50,16 +50,15 @@ pub(crate) struct Answers {
 pub(crate) fn run<'a>(
     model: &Llama,
     rows: &[Row<'a>],
-    pad: u32,
     answers: bool,
     tokens_at_once: usize,
 ) -> Result<Outcome<'a>, StageError> {
-    let most = row_tokens(model.hidden_size(), tokens_at_once);
-    let mut packed: Vec<Packed> = pack(rows, most, |row| row.sequence).into_iter().map(Packed::new).collect();
+    let packed = pack(rows, tokens_at_once, |row| row.sequence);
+    let packed: Vec<Packed> = packed.into_iter().map(Packed::new).collect();
     let (mut losses, mut log_probs, mut spans, mut positions) = (Vec::new(), Vec::new(), Vec::new(), 0);
-    for group in groups(&mut packed, tokens_at_once, |packed| row_length(&packed.sequences)) {
+    for group in flat_groups(&packed, tokens_at_once, |packed| row_length(&packed.sequences)) {
         let sequences: Vec<&[&Sequence]> = group.iter().map(|packed| packed.sequences.as_slice()).collect();
-        let batch = collate_rows(&sequences, pad, &model.device());
+        let batch = collate_rows(&sequences, &model.device());
         let hidden = batch.hidden(model);
         losses.push(batch.token_losses(model, hidden.clone()));
         if answers {

@@ -68,7 +68,6 @@ pub(crate) fn train(
 
     let mut lines = Lines::open(context, trainer.steps())?;
     let mut saved = trainer.steps();
-    let pad = tokenizer.pad();
     let mut order = (usize::MAX, Vec::new());
     let report_every = (steps / 100).max(1);
     while trainer.steps() < steps {
@@ -105,12 +104,12 @@ pub(crate) fn train(
             };
             let observed = rows(paths, batch, &passes, Pass::Observe);
             if !observed.is_empty() {
-                let seen = forward::run(&trainer.valid(), &observed, pad, false, params.tokens_at_once)?;
+                let seen = forward::run(&trainer.valid(), &observed, false, params.tokens_at_once)?;
                 note(&seen.rows, &seen.values);
             }
             let learned = rows(paths, batch, &passes, Pass::Learn);
             let answers = objective.needs_answers();
-            let seen = forward::run(&trainer.model, &learned, pad, answers, params.tokens_at_once)?;
+            let seen = forward::run(&trainer.model, &learned, answers, params.tokens_at_once)?;
             note(&seen.rows, &seen.values);
             log.total("paths", seen.rows.len() as f64);
             let targets = seen.rows.iter().map(|row| row.sequence.continuation().len());

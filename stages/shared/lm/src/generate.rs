@@ -6,13 +6,13 @@
 
 use burn::{
     module::Module,
-    tensor::{Bool, Device, Int, Tensor, TensorData},
+    tensor::{Device, Tensor, TensorData},
 };
 use contract::StageError;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{LanguageModel, LmError, llama::Llama, sample::Sampling, tokenizer::Tokenizer};
+use crate::{LanguageModel, LmError, Mask, Span, llama::Llama, sample::Sampling, tokenizer::Tokenizer};
 
 /// How to generate.
 #[derive(Clone, Copy, Debug)]
@@ -246,16 +246,14 @@ pub(crate) fn write_on(
         }
         let columns = longest + step;
         let positions: Vec<i32> = rows.iter().map(|row| (prompts[*row].len() + step - 1) as i32).collect();
-        let mut mask = Vec::with_capacity(rows.len() * columns);
-        for row in &rows {
-            mask.extend((0..columns).map(|column| column < prompts[*row].len() || column >= longest));
-        }
+        let span = |row: &usize| Span { prefix: prompts[*row].len(), from: longest, to: columns };
+        let mask = Mask::new(rows.len(), columns, rows.iter().map(span).collect());
         let tokens: Vec<i32> = next.iter().map(|token| *token as i32).collect();
         let size = [rows.len(), 1];
         let hidden = model.extend(
             Tensor::from_data(TensorData::new(tokens, size), &device),
-            Tensor::from_data(TensorData::new(positions, size), &device),
-            Tensor::<3, Bool>::from_data(TensorData::new(mask, [rows.len(), 1, columns]), &device),
+            &positions,
+            mask,
             &mut cache,
         );
         let [batch, _, width] = hidden.dims();
@@ -328,14 +326,11 @@ fn prefill(
         }
         last.push((row * longest + prompt.len().max(1) - 1) as i32);
     }
-    let causal: Vec<bool> = (0..longest * longest).map(|i| i % longest <= i / longest).collect();
-    let causal = Tensor::<3, Bool>::from_data(TensorData::new(causal, [1, longest, longest]), device);
-    let positions: Vec<i32> = (0..longest as i32).collect();
-    let positions = Tensor::<2, Int>::from_data(TensorData::new(positions, [1, longest]), device);
+    let positions: Vec<i32> = (0..batch).flat_map(|_| 0..longest as i32).collect();
     let hidden = model.extend(
         Tensor::from_data(TensorData::new(tokens, [batch, longest]), device),
-        positions.repeat_dim(0, batch),
-        causal.repeat_dim(0, batch),
+        &positions,
+        Mask::causal(batch, longest),
         cache,
     );
     let width = hidden.dims()[2];
@@ -360,7 +355,7 @@ mod tests {
         let mut model = fixture::language_model(1);
         let options = TrainOptions::new(1e-2, Schedule::Cosine { steps: 60, warmup: 0.1 });
         let mut trainer = Trainer::new(model.model, options);
-        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
         for _ in 0..60 {
             trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
         }

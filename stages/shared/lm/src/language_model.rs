@@ -358,7 +358,7 @@ mod tests {
             assert_eq!(read(&one), read(&two), "{name}");
         }
         let sequences = fixture::sequences(2);
-        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
         assert_eq!(batch.hidden(&model.model).to_data(), batch.hidden(&loaded.model).to_data());
         assert_eq!(loaded.config, model.config);
     }
