@@ -95,6 +95,8 @@ fn weights(sequence: &Sequence, pooling: Pooling, length: usize) -> Vec<f32> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use lm::batch::collate;
+
     use super::*;
     use crate::stage::tests::{language_model, records};
 
@@ -124,7 +126,7 @@ mod tests {
         assert_eq!(found.len(), model.config.num_hidden_layers + 1);
 
         for (row, sequence) in sequences.iter().enumerate() {
-            let batch = rectangle(&[sequence], model.tokenizer.pad(), &model.model.device());
+            let batch = collate(&[sequence], &model.model.device());
             let width = model.config.hidden_size;
             let states: Vec<f64> = batch.hidden(&model.model).into_data().iter::<f64>().collect();
             let counted = sequence.target_start..sequence.tokens.len() - 1;

@@ -304,7 +304,7 @@ fn fresh(
         let sequences =
             pretrain::sequences(&model.tokenizer, &corpus, &pretrain.worked, &primer, &rationales)?;
         (model.model, metrics) =
-            pretrain::train(model.model, &sequences, model.tokenizer.pad(), pretrain, context)?;
+            pretrain::train(model.model, &sequences, pretrain, context)?;
     }
     Ok((model, metrics))
 }
