@@ -22,7 +22,7 @@ use rand::seq::SliceRandom;
 
 use crate::{
     Adapt, StudentError, StudentParams,
-    forward::{self, Row},
+    forward::{self, Cut, Needs, Row},
     log::StepLog,
     objectives::{Forward, Objective, Pass},
 };
@@ -50,6 +50,7 @@ pub(crate) fn train(
     }
     let steps_per_epoch = questions.len().div_ceil(params.batch_size * params.accumulate);
     let steps = params.steps.unwrap_or(params.epochs * steps_per_epoch);
+    objective.starts(steps);
     let options = TrainOptions {
         weight_decay: params.weight_decay,
         max_gradient_norm: params.clip,
@@ -104,12 +105,15 @@ pub(crate) fn train(
             };
             let observed = rows(paths, batch, &passes, Pass::Observe);
             if !observed.is_empty() {
-                let seen = forward::run(&trainer.valid(), &observed, false, params.tokens_at_once)?;
+                let seen =
+                    forward::run(&trainer.valid(), &observed, Needs::default(), params.tokens_at_once)?;
                 note(&seen.rows, &seen.values);
             }
             let learned = rows(paths, batch, &passes, Pass::Learn);
-            let answers = objective.needs_answers();
-            let seen = forward::run(&trainer.model, &learned, answers, params.tokens_at_once)?;
+            let valid = params.gradient_checkpointing.then(|| trainer.valid());
+            let model = valid.as_ref().unwrap_or(&trainer.model);
+            let mut seen = forward::run(model, &learned, objective.needs(step), params.tokens_at_once)?;
+            let cut = valid.is_some().then(|| Cut::new(&mut seen));
             note(&seen.rows, &seen.values);
             log.total("paths", seen.rows.len() as f64);
             let targets = seen.rows.iter().map(|row| row.sequence.continuation().len());
@@ -120,9 +124,13 @@ pub(crate) fn train(
                 rows: seen.rows.iter().map(|row| (row.question, row.path)).collect(),
                 losses: seen.losses,
                 answers: seen.answers,
+                tokens: seen.tokens,
             };
-            let loss = objective.loss(&forward, &mut log);
-            trainer.accumulate(loss.div_scalar(in_step.len() as f64));
+            let loss = objective.loss(&forward, &mut log).div_scalar(in_step.len() as f64);
+            match cut {
+                Some(cut) => cut.go_on(loss, &mut trainer, &learned, params.tokens_at_once),
+                None => trainer.accumulate(loss),
+            }
         }
         let taken = trainer.step();
         objective.stepped();

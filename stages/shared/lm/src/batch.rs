@@ -229,7 +229,21 @@ impl Batch {
     /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[sequences]`
     pub fn token_losses(&self, model: &Llama, hidden: Tensor<2>) -> Tensor<1> {
-        let losses = model.losses(hidden.select(0, self.target_states.clone()), &self.targets);
+        self.means(self.target_losses(model, hidden))
+    }
+
+    /// The cross-entropy of each target, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
+    /// - output: `[targets of all sequences]`, in the order of [`Batch::target_counts`]
+    pub fn target_losses(&self, model: &Llama, hidden: Tensor<2>) -> Tensor<1> {
+        model.losses(hidden.select(0, self.target_states.clone()), &self.targets)
+    }
+
+    /// The mean over each sequence's targets, `[targets of all sequences]` to `[sequences]`.
+    pub fn means(&self, losses: Tensor<1>) -> Tensor<1> {
         self.target_means.clone().matmul(losses.unsqueeze_dim(1)).reshape([self.target_counts.len()])
     }
 
