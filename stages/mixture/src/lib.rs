@@ -100,7 +100,7 @@ impl Stage for Mixture {
     type Params = MixtureParams;
 
     const NAME: &'static str = "mixture";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "merges low-rank experts into one model";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;

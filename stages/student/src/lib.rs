@@ -152,7 +152,7 @@ impl Stage for Student {
     type Params = StudentParams;
 
     const NAME: &'static str = "student";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "distils rationales into a model under an objective";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;

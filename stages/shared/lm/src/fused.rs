@@ -20,8 +20,10 @@ use burn::{
         ops::FloatTensorOps,
         tensor::FloatTensor,
     },
-    tensor::{DType, Device, Tensor, TensorData, activation},
+    tensor::{DType, Tensor, TensorData, activation, module::linear},
 };
+
+use crate::device::is_flex;
 
 mod kernels;
 pub(crate) use kernels::AdamW;
@@ -35,7 +37,56 @@ const LOGITS_AT_ONCE: usize = 1 << 25;
 
 /// Whether a tensor is one the kernels compute on.
 fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
-    x.dtype() == DType::F32 && x.device().without_autodiff() == Device::flex()
+    x.dtype() == DType::F32 && is_flex(x.device())
+}
+
+/// Rows for which a product takes as long as reading the weight once; a general product rearranges it first.
+const FEW_ROWS: usize = 4;
+
+/// The tensor where nobody asks for its gradient.
+fn untracked(x: &Tensor<2>) -> Option<FlexTensor> {
+    x.clone().try_into_primitive::<Flex>().ok()
+}
+
+/// `x weight`, where a weight that is read for a few rows alone is read in order and by all cores.
+///
+/// # Shapes
+///
+/// - x: `[rows, input]`
+/// - weight: `[input, output]`
+pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    let [rows, inputs] = x.dims();
+    if rows <= FEW_ROWS
+        && on_flex(&x)
+        && on_flex(&weight)
+        && let (Some(x), Some(weight)) = (untracked(&x), untracked(&weight))
+        && let Some(matrix) = weight.as_slice()
+    {
+        let out = kernels::few_rows(values(&x.to_contiguous()), matrix, inputs);
+        let outputs = out.len() / rows;
+        return Tensor::from_primitive::<Flex>(tensor(out, [rows, outputs]));
+    }
+    linear(x, weight, None)
+}
+
+/// `x table^T`; as [`product`] for a single row.
+///
+/// # Shapes
+///
+/// - x: `[rows, input]`
+/// - table: `[output, input]`
+pub(crate) fn scores(x: Tensor<2>, table: Tensor<2>) -> Tensor<2> {
+    if x.dims()[0] == 1
+        && on_flex(&x)
+        && on_flex(&table)
+        && let (Some(x), Some(table)) = (untracked(&x), untracked(&table))
+        && let Some(table) = table.as_slice()
+    {
+        let out = kernels::dots(values(&x.to_contiguous()), table);
+        let outputs = out.len();
+        return Tensor::from_primitive::<Flex>(tensor(out, [1, outputs]));
+    }
+    x.matmul(table.transpose())
 }
 
 /// `x / sqrt(mean(x^2) + epsilon) * gamma`, row by row.

@@ -61,6 +61,7 @@ pub fn generate(
     go_on: &dyn Fn() -> Result<(), StageError>,
     on_batch: &mut OnBatch,
 ) -> Result<Vec<Generation>, StageError> {
+    fit(language_model, requests, options)?;
     let model = language_model.model.valid();
     let tokenizer = &language_model.tokenizer;
     let mut order: Vec<usize> = (0..requests.len()).collect();
@@ -117,6 +118,7 @@ pub fn stream_all(
     go_on: &dyn Fn() -> Result<(), StageError>,
     on_text: &mut dyn FnMut(usize, &str) -> Result<(), StageError>,
 ) -> Result<Vec<Streamed>, StageError> {
+    fit(language_model, requests, options)?;
     let model = language_model.model.valid();
     let tokenizer = &language_model.tokenizer;
     let mut answers = Vec::with_capacity(requests.len());
@@ -145,6 +147,17 @@ pub fn stream_all(
         }
     }
     Ok(answers)
+}
+
+/// Refuses what the model has no positions for, before anything is computed.
+fn fit(language_model: &LanguageModel, requests: &[Request], options: &Options) -> Result<(), LmError> {
+    let (new, limit) = (options.max_new_tokens, language_model.config.max_position_embeddings);
+    match requests.iter().find(|request| request.prompt.len() + new > limit) {
+        Some(Request { item, prompt, .. }) => {
+            Err(LmError::TooLong { item: item.clone(), prompt: prompt.len(), new, limit })
+        }
+        None => Ok(()),
+    }
 }
 
 /// What one text has said so far.
@@ -389,6 +402,21 @@ mod tests {
         seen.sort_by_key(|(index, _)| *index);
         assert_eq!(seen.into_iter().map(|(_, generation)| generation).collect::<Vec<_>>(), generations);
         generations
+    }
+
+    #[test]
+    fn what_does_not_fit_the_positions_is_refused_with_the_remedy() {
+        let mut model = fixture::language_model(1);
+        model.config.max_position_embeddings = 20;
+        let request = |length: usize| Request { prompt: vec![9; length], item: "q7".into(), sample: 0 };
+        let options = Options { max_new_tokens: 8, batch_size: 1, sampling: None };
+        let ask = |length: usize| {
+            generate(&model, &[request(2), request(length)], &options, &|| Ok(()), &mut |_, _| Ok(()))
+        };
+        assert_eq!(ask(12).unwrap().len(), 2);
+        let error = ask(13).unwrap_err();
+        assert!(error.to_string().contains("`q7`: a prompt of 13 tokens and 8 new ones"), "{error}");
+        assert!(error.help().is_some_and(|help| help.contains("max_new_tokens")));
     }
 
     #[test]

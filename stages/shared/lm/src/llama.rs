@@ -443,7 +443,7 @@ impl Llama {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+            None => fused::scores(hidden, self.model.embed_tokens.weight.val()),
         }
     }
 

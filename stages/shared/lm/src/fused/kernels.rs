@@ -118,6 +118,69 @@ fn inverse_root(row: &[f32], epsilon: f32) -> f32 {
     1.0 / (dot(row, row) / row.len() as f32 + epsilon).sqrt()
 }
 
+/// A few rows times a matrix `[inputs, outputs]`, which is read once and in order.
+pub(super) fn few_rows(x: &[f32], matrix: &[f32], inputs: usize) -> Vec<f32> {
+    /// Parts of the matrix that are summed apart.
+    const PARTS: usize = 4;
+    const AT_ONCE: usize = 4;
+    let (outputs, rows) = (matrix.len() / inputs, x.len() / inputs);
+    let take = inputs.div_ceil(PARTS).next_multiple_of(AT_ONCE);
+    let part = |first: usize| {
+        let mut sums = vec![0f32; rows * outputs];
+        let end = (first + take).min(inputs);
+        for start in (first..end).step_by(AT_ONCE) {
+            let count = AT_ONCE.min(end - start);
+            let lines = &matrix[start * outputs..][..count * outputs];
+            for (sums, x) in sums.chunks_exact_mut(outputs).zip(x.chunks_exact(inputs)) {
+                add_lines(sums, lines, &x[start..start + count]);
+            }
+        }
+        sums
+    };
+    let starts: Vec<usize> = (0..inputs).step_by(take).collect();
+    let parts: Vec<Vec<f32>> = starts.into_par_iter().map(|first| simd(|| part(first))).collect();
+    let add = |mut sums: Vec<f32>, part: Vec<f32>| {
+        sums.iter_mut().zip(part).for_each(|(sum, part)| *sum += part);
+        sums
+    };
+    parts.into_iter().reduce(add).unwrap_or_default()
+}
+
+/// Adds lines of a matrix, each times its factor.
+#[inline(always)]
+fn add_lines(sums: &mut [f32], lines: &[f32], factors: &[f32]) {
+    let width = sums.len();
+    if let [a, b, c, d] = *factors {
+        let (first, second) = lines.split_at(2 * width);
+        let ((la, lb), (lc, ld)) = (first.split_at(width), second.split_at(width));
+        for ((sum, (x, y)), (z, w)) in sums.iter_mut().zip(la.iter().zip(lb)).zip(lc.iter().zip(ld)) {
+            *sum += (a * x + b * y) + (c * z + d * w);
+        }
+        return;
+    }
+    for (line, factor) in lines.chunks_exact(width).zip(factors) {
+        for (sum, value) in sums.iter_mut().zip(line) {
+            *sum += factor * value;
+        }
+    }
+}
+
+/// One row times the transpose of a table `[rows, inputs]`.
+pub(super) fn dots(x: &[f32], table: &[f32]) -> Vec<f32> {
+    let inputs = x.len();
+    let mut out = vec![0f32; table.len() / inputs];
+    let rows = rows_at_once(inputs);
+    let chunk = |out: &mut [f32], table: &[f32]| {
+        for (out, row) in out.iter_mut().zip(table.chunks_exact(inputs)) {
+            *out = dot(x, row);
+        }
+    };
+    out.par_chunks_mut(rows)
+        .zip(table.par_chunks(rows * inputs))
+        .for_each(|(out, table)| simd(|| chunk(out, table)));
+    out
+}
+
 pub(super) fn rms_norm(x: &[f32], gamma: &[f32], epsilon: f32) -> Vec<f32> {
     let width = gamma.len();
     let mut out = vec![0f32; x.len()];

@@ -137,6 +137,20 @@ fn a_step_of_the_optimizer_is_what_burn_composes() {
 }
 
 #[test]
+fn products_of_a_few_rows_are_what_burn_composes() {
+    for (rows, inputs, outputs) in [(1, 1, 3), (1, 37, 50), (3, 100, 33), (4, 8, 2)] {
+        let of = |dtype: DType| {
+            let (x, weight) = (leaf([rows, inputs], 1, dtype).inner(), leaf([inputs, outputs], 2, dtype).inner());
+            let table = leaf([outputs, inputs], 3, dtype).inner();
+            [product(x.clone(), weight), scores(x.narrow(0, 0, 1), table)].map(numbers)
+        };
+        for (found, expected) in of(DType::F32).iter().zip(of(DType::F64)) {
+            fixture::assert_close(found, &expected, 2e-5);
+        }
+    }
+}
+
+#[test]
 fn a_mask_of_booleans_is_the_same_mask() {
     let sees = [[true, false, true, true, false], [true, true, true, false, false]];
     let mask = Mask::from(Tensor::from_data([sees], &fixture::device()));
