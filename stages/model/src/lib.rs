@@ -303,8 +303,7 @@ fn fresh(
         let rationales = if pretrain.rationales { rationales } else { Vec::new() };
         let sequences =
             pretrain::sequences(&model.tokenizer, &corpus, &pretrain.worked, &primer, &rationales)?;
-        (model.model, metrics) =
-            pretrain::train(model.model, &sequences, pretrain, context)?;
+        (model.model, metrics) = pretrain::train(model.model, &sequences, pretrain, context)?;
     }
     Ok((model, metrics))
 }

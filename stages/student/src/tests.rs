@@ -264,9 +264,7 @@ fn the_loss_does_not_depend_on_how_a_step_is_split() {
         cell.run(name, params).metrics()
     };
     let whole = run("whole", 4, 1, 1024);
-    for split in
-        [run("accumulated", 1, 4, 1024), run("grouped", 4, 1, 1), run("checkpointed", 4, 1, 60)]
-    {
+    for split in [run("accumulated", 1, 4, 1024), run("grouped", 4, 1, 1), run("checkpointed", 4, 1, 60)] {
         for (whole, split) in whole.iter().zip(&split) {
             assert!(whole.values.keys().eq(split.values.keys()));
             for (name, value) in &whole.values {
@@ -281,7 +279,9 @@ fn the_loss_does_not_depend_on_how_a_step_is_split() {
 fn gradients_that_were_cut_are_those_that_were_not() {
     let cell = Cell::new();
     // Objectives that look at losses, at answers and at tokens; the log holds the norm of the gradient.
-    for (name, objective) in [("mind", mind()), ("mcc-kd", json!({ "mcc-kd": {} })), ("edit", json!({ "edit": {} }))] {
+    for (name, objective) in
+        [("mind", mind()), ("mcc-kd", json!({ "mcc-kd": {} })), ("edit", json!({ "edit": {} }))]
+    {
         let weights = |cut: bool| {
             let mut params = params(objective.clone(), 6);
             params["gradient_checkpointing"] = json!(cut);

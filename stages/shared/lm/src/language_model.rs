@@ -98,7 +98,9 @@ pub enum LmError {
     #[error("tokenizer: {0}")]
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// A prompt and what may follow it are longer than the model's positions.
-    #[error("`{item}`: a prompt of {prompt} tokens and {new} new ones do not fit the model's {limit} positions")]
+    #[error(
+        "`{item}`: a prompt of {prompt} tokens and {new} new ones do not fit the model's {limit} positions"
+    )]
     TooLong {
         /// What was asked.
         item: String,

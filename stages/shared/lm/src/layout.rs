@@ -85,8 +85,10 @@ impl Layout {
         let prefix = |text: usize| texts[text].prefix.map_or(0..0, |prefix| places[prefix].clone());
         let block = |group: &Vec<usize>| {
             let queries = Rows::new(group.iter().map(|text| places[*text].clone()), positions.len());
-            let keys =
-                Rows::new(group.iter().map(|text| prefix(*text).chain(places[*text].clone())), positions.len());
+            let keys = Rows::new(
+                group.iter().map(|text| prefix(*text).chain(places[*text].clone())),
+                positions.len(),
+            );
             let spans = group.iter().flat_map(|text| {
                 let (before, own, length) = (before(*text), texts[*text].length, queries.length);
                 // What padding asks is not read; it has to ask something.

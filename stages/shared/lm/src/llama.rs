@@ -534,8 +534,7 @@ impl LlamaAttention {
         let all_values = self.v_proj.forward(x);
         let attend = |block: &Block| {
             // [batch, heads, queries, size]
-            let queries =
-                fused::split_turned(all_queries.clone(), rotation, &block.queries, heads, scale);
+            let queries = fused::split_turned(all_queries.clone(), rotation, &block.queries, heads, scale);
             // [batch, key-value heads, keys, size]
             let keys = fused::split_turned(all_keys.clone(), rotation, &block.keys, key_value, 1.0);
             let values = fused::split(all_values.clone(), &block.keys, key_value);

@@ -43,7 +43,10 @@ fn assert_composed<const A: usize, const B: usize, const D: usize>(
 ) {
     let (fused, composed) = (of(shapes, DType::F32, &operation), of(shapes, DType::F64, &operation));
     for (found, expected) in fused.iter().zip(&composed) {
-        fixture::assert_close(found, expected, 2e-6);
+        // Sums of many rows cancel: relative to the largest value of each.
+        let largest = expected.iter().fold(1f64, |largest, value| largest.max(value.abs()));
+        let scaled = |values: &[f64]| values.iter().map(|value| value / largest).collect::<Vec<_>>();
+        fixture::assert_close(&scaled(found), &scaled(expected), 2e-6);
     }
     assert!(composed[1].iter().any(|value| *value != 0.0), "there is a gradient");
 }
@@ -140,7 +143,8 @@ fn a_step_of_the_optimizer_is_what_burn_composes() {
 fn products_of_a_few_rows_are_what_burn_composes() {
     for (rows, inputs, outputs) in [(1, 1, 3), (1, 37, 50), (3, 100, 33), (4, 8, 2)] {
         let of = |dtype: DType| {
-            let (x, weight) = (leaf([rows, inputs], 1, dtype).inner(), leaf([inputs, outputs], 2, dtype).inner());
+            let (x, weight) =
+                (leaf([rows, inputs], 1, dtype).inner(), leaf([inputs, outputs], 2, dtype).inner());
             let table = leaf([outputs, inputs], 3, dtype).inner();
             [product(x.clone(), weight), scores(x.narrow(0, 0, 1), table)].map(numbers)
         };
