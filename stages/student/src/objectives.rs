@@ -11,6 +11,9 @@ mod sbs_multitask;
 mod std_cot;
 mod uniform;
 
+#[cfg(test)]
+mod reference;
+
 use burn::tensor::{Device, Tensor};
 use contract::{Context, StageError, records::QuestionRationales};
 use lm::{paths::Paths, tokenizer::Tokenizer, train::Checkpoint};
