@@ -12,7 +12,7 @@ use lm::{
     assistant::Features,
     batch::{Sequence, collate_rows, row_length},
     encoder::{Segments, SentenceEncoder},
-    paths::{Paths, groups, pack, row_tokens},
+    paths::{Paths, flat_groups, groups, pack},
 };
 
 /// In scratch: the finished features, and where they are written before.
@@ -75,17 +75,17 @@ fn from_student(
     let all: Vec<(usize, &Sequence)> =
         all.filter_map(|(place, path)| Some((place, path.as_ref()?))).collect();
     let total = all.len();
-    let most = row_tokens(student.config.hidden_size, tokens_at_once);
     // Places and sequences of rows that share their prompt.
-    let mut rows: Vec<(Vec<usize>, Vec<&Sequence>)> =
-        pack(&all, most, |(_, sequence)| sequence).into_iter().map(|row| row.into_iter().unzip()).collect();
+    let rows = pack(&all, tokens_at_once, |(_, sequence)| sequence);
+    let rows: Vec<(Vec<usize>, Vec<&Sequence>)> =
+        rows.into_iter().map(|row| row.into_iter().unzip()).collect();
     let mut done = 0;
-    for group in groups(&mut rows, tokens_at_once, |(_, sequences)| row_length(sequences)) {
+    for group in flat_groups(&rows, tokens_at_once, |(_, sequences)| row_length(sequences)) {
         context.check_cancelled()?;
         context.progress(done, total, "rationales");
         let places: Vec<usize> = group.iter().flat_map(|(places, _)| places.iter().copied()).collect();
         let sequences: Vec<&[&Sequence]> = group.iter().map(|(_, sequences)| sequences.as_slice()).collect();
-        let batch = collate_rows(&sequences, student.tokenizer.pad(), &student.model.device());
+        let batch = collate_rows(&sequences, &student.model.device());
         let hidden = batch.hidden(&student.model);
         let losses = numbers(batch.token_losses(&student.model, hidden.clone()))?;
         for (place, loss) in places.iter().zip(losses) {

@@ -67,7 +67,7 @@ fn artifacts(folder: &Path) -> (PathBuf, PathBuf) {
             encode_example(&tokenizer, &prompt, &answer, &answer).unwrap()
         })
         .collect();
-    let batch = collate(&sequences.iter().collect::<Vec<_>>(), tokenizer.pad(), &device);
+    let batch = collate(&sequences.iter().collect::<Vec<_>>(), &device);
     let model = Llama::init(&config, 1, &device);
     let mut trainer = Trainer::new(model, TrainOptions::new(1e-2, Schedule::Constant));
     for _ in 0..100 {
@@ -245,7 +245,7 @@ fn a_model_that_chats_is_asked_as_it_was_taught() {
     let prompt = prompter.question(question).unwrap();
     let sequence = encode_example(&model.tokenizer, &prompt, &answer, &answer).unwrap();
     assert_eq!(sequence.tokens[0], model.tokenizer.pad(), "the template's special tokens are tokens");
-    let batch = collate(&[&sequence], model.tokenizer.pad(), &device);
+    let batch = collate(&[&sequence], &device);
     let mut trainer = Trainer::new(model.model, TrainOptions::new(1e-2, Schedule::Constant));
     for _ in 0..60 {
         trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());

@@ -5,7 +5,7 @@ use contract::{StageError, records::QuestionRationales};
 use faer::Mat;
 use lm::{
     LanguageModel,
-    batch::{Sequence, collate},
+    batch::{Sequence, rectangle},
     paths::Paths,
     prompt::Prompter,
 };
@@ -95,7 +95,7 @@ pub(crate) fn vectors(
     order.sort_by_key(|index| sequences[*index].tokens.len());
     for indices in order.chunks(batch_size) {
         let chunk: Vec<&Sequence> = indices.iter().map(|index| &sequences[*index]).collect();
-        let batch = collate(&chunk, model.tokenizer.pad(), &device);
+        let batch = rectangle(&chunk, model.tokenizer.pad(), &device);
         let [count, length] = batch.tokens.dims();
         let weights: Vec<f32> =
             chunk.iter().flat_map(|sequence| weights(sequence, pooling, length)).collect();
@@ -128,6 +128,8 @@ fn weights(sequence: &Sequence, pooling: Pooling, length: usize) -> Vec<f32> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use lm::batch::collate;
+
     use super::*;
     use crate::stage::tests::{PERSPECTIVES, language_model, records};
 
@@ -171,7 +173,7 @@ mod tests {
         assert_eq!(found.len(), model.config.num_hidden_layers + 1);
 
         for (row, sequence) in sequences.iter().enumerate() {
-            let batch = collate(&[sequence], model.tokenizer.pad(), &model.model.device());
+            let batch = collate(&[sequence], &model.model.device());
             let width = model.config.hidden_size;
             let states: Vec<f64> = batch.hidden(&model.model).into_data().iter::<f64>().collect();
             let counted = sequence.target_start..sequence.tokens.len() - 1;

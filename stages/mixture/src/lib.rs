@@ -21,7 +21,7 @@ use lm::{
     batch::{Sequence, collate},
     llama::Llama,
     lora::{self, Experts},
-    paths::{Paths, groups},
+    paths::{Paths, flat_groups},
 };
 use rand::seq::index;
 use schemars::JsonSchema;
@@ -100,7 +100,7 @@ impl Stage for Mixture {
     type Params = MixtureParams;
 
     const NAME: &'static str = "mixture";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "merges low-rank experts into one model";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
@@ -155,13 +155,13 @@ impl Stage for Mixture {
         }
         let count = params.examples.min(all.len());
         let drawn = index::sample(&mut context.rng("mixture/examples"), all.len(), count);
-        let mut drawn: Vec<&Sequence> = drawn.into_iter().map(|at| all[at]).collect();
+        let drawn: Vec<&Sequence> = drawn.into_iter().map(|at| all[at]).collect();
 
         let mut metrics = Vec::new();
         let mut measure = |weights: &[f64]| -> Result<f64, StageError> {
             context.check_cancelled()?;
             context.progress(metrics.len(), params.evaluations, "evaluations");
-            let loss = mean_loss(&experts.mixed(weights), &mut drawn, tokenizer.pad())?;
+            let loss = mean_loss(&experts.mixed(weights), &drawn)?;
             let size = weights.iter().map(|weight| weight.abs()).sum::<f64>() / weights.len() as f64;
             let objective = loss + params.penalty * size;
             let mut values = BTreeMap::from([("loss".to_owned(), loss), ("objective".to_owned(), objective)]);
@@ -197,11 +197,11 @@ fn names(inputs: &[Input]) -> Vec<String> {
 }
 
 /// The mean over sequences of the mean cross-entropy of their targets, in nats.
-fn mean_loss(model: &Llama, sequences: &mut [&Sequence], pad: u32) -> Result<f64, StageError> {
+fn mean_loss(model: &Llama, sequences: &[&Sequence]) -> Result<f64, StageError> {
     let count = sequences.len();
     let mut sum = 0.0;
-    for group in groups(sequences, TOKENS_AT_ONCE, |sequence| sequence.tokens.len()) {
-        let batch = collate(group, pad, &model.device());
+    for group in flat_groups(sequences, TOKENS_AT_ONCE, |sequence| sequence.tokens.len()) {
+        let batch = collate(group, &model.device());
         let losses: Vec<f32> =
             batch.token_losses(model, batch.hidden(model)).try_into_vec_as().map_err(StageError::failed)?;
         sum += losses.into_iter().map(f64::from).sum::<f64>();

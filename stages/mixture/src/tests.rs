@@ -77,7 +77,7 @@ fn folders(root: &Path) {
         let model = lora::attach(base.clone(), &adapter, &mut SmallRng::seed_from_u64(7));
         let mut trainer = Trainer::new(model, TrainOptions::new(0.02, Schedule::Constant));
         for _ in 0..steps {
-            let batch = collate(&sequences.iter().collect::<Vec<_>>(), tokenizer.pad(), &device);
+            let batch = collate(&sequences.iter().collect::<Vec<_>>(), &device);
             let loss = batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean();
             trainer.step_on(loss);
         }
@@ -119,8 +119,8 @@ fn the_expert_that_helps_is_found_and_merged() {
     let LanguageModel { model, tokenizer, .. } =
         LanguageModel::load(&bench.output("model"), &device).unwrap();
     let paths = Paths::encode(&tokenizer, vec!["analogy".into()], &records(3..9), 1000).unwrap();
-    let mut all: Vec<&Sequence> = paths.questions.iter().flat_map(|q| q.paths.iter().flatten()).collect();
-    let loss = mean_loss(&model, &mut all, tokenizer.pad()).unwrap();
+    let all: Vec<&Sequence> = paths.questions.iter().flat_map(|q| q.paths.iter().flatten()).collect();
+    let loss = mean_loss(&model, &all).unwrap();
     assert!((loss - lowest("loss")).abs() < 0.3, "{loss} and {}", lowest("loss"));
     assert!(bench.output("model").join("adapter/adapter_config.json").exists());
 }

@@ -180,7 +180,7 @@ impl Stage for Model {
     type Params = ModelParams;
 
     const NAME: &'static str = "model";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str =
         "a base student, loaded from disk or the Hugging Face hub, or made from scratch";
     const SEEDED: bool = true;
@@ -303,8 +303,7 @@ fn fresh(
         let rationales = if pretrain.rationales { rationales } else { Vec::new() };
         let sequences =
             pretrain::sequences(&model.tokenizer, &corpus, &pretrain.worked, &primer, &rationales)?;
-        (model.model, metrics) =
-            pretrain::train(model.model, &sequences, model.tokenizer.pad(), pretrain, context)?;
+        (model.model, metrics) = pretrain::train(model.model, &sequences, pretrain, context)?;
     }
     Ok((model, metrics))
 }

@@ -72,7 +72,6 @@ pub(crate) fn sequences(
 pub(crate) fn train(
     model: Llama,
     sequences: &[Sequence],
-    pad: u32,
     params: &Pretrain,
     context: &Context,
 ) -> Result<(Llama, Vec<Metric>), StageError> {
@@ -104,7 +103,7 @@ pub(crate) fn train(
         let order = match pass.take() {
             Some((number, order)) if number == current => order,
             // Each pass has its own generator, so a resumed run needs none of the passes before. Batches are not sorted by
-            // length to save padding: length tells kinds of texts apart, and a batch of one kind teaches it at the others' cost.
+            // length, which would save padding: length tells kinds of texts apart, and a batch of one kind teaches it at the others' cost.
             _ => {
                 let mut order: Vec<&Sequence> = sequences.iter().collect();
                 order.shuffle(&mut context.rng(&format!("pass {current}")));
@@ -115,7 +114,7 @@ pub(crate) fn train(
         let chosen = order[start..order.len().min(start + params.batch_size)].to_vec();
         pass = Some((current, order));
 
-        let batch = batch::collate(&chosen, pad, &device);
+        let batch = batch::collate(&chosen, &device);
         let loss: Tensor<1> = batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean();
         let value = f64::from(loss.clone().detach().into_scalar::<f32>());
         let report = trainer.step_on(loss);

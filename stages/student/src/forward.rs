@@ -6,9 +6,10 @@ use std::ops::Range;
 use burn::tensor::Tensor;
 use contract::StageError;
 use lm::{
-    batch::{Sequence, collate_rows, row_length},
+    batch::{Batch, Sequence, collate_rows, row_length},
     llama::Llama,
-    paths::{groups, pack, row_tokens},
+    paths::{flat_groups, pack},
+    train::Trainer,
 };
 
 /// One path of one question of a batch.
@@ -70,29 +71,21 @@ pub(crate) struct Answers {
 pub(crate) fn run<'a>(
     model: &Llama,
     rows: &[Row<'a>],
-    pad: u32,
     needs: Needs,
     tokens_at_once: usize,
 ) -> Result<Outcome<'a>, StageError> {
-    let most = row_tokens(model.hidden_size(), tokens_at_once);
-    let mut packed: Vec<Packed> = pack(rows, most, |row| row.sequence).into_iter().map(Packed::new).collect();
+    let packed = packed(rows, tokens_at_once);
     let (mut losses, mut log_probs, mut spans, mut positions) = (Vec::new(), Vec::new(), Vec::new(), 0);
     let (mut targets, mut counts) = (Vec::new(), Vec::new());
-    for group in groups(&mut packed, tokens_at_once, |packed| row_length(&packed.sequences)) {
-        let sequences: Vec<&[&Sequence]> = group.iter().map(|packed| packed.sequences.as_slice()).collect();
-        let batch = collate_rows(&sequences, pad, &model.device());
-        let hidden = batch.hidden(model);
-        let of_targets = batch.target_losses(model, hidden.clone());
-        losses.push(batch.means(of_targets.clone()));
-        if needs.tokens {
-            targets.push(of_targets);
-            counts.extend_from_slice(&batch.target_counts);
-        }
-        if needs.answers {
-            spans.extend(batch.answer_rows.iter().map(|span| positions + span.start..positions + span.end));
-            positions += batch.answer_rows.last().map_or(0, |span| span.end);
-            log_probs.push(batch.answer_log_probs(model, hidden));
-        }
+    for group in groups(&packed, tokens_at_once) {
+        let part = Part::of(model, group, needs);
+        losses.push(part.losses);
+        targets.extend(part.targets);
+        log_probs.extend(part.log_probs);
+        counts.extend_from_slice(&part.batch.target_counts);
+        let answers = &part.batch.answer_rows;
+        spans.extend(answers.iter().map(|span| positions + span.start..positions + span.end));
+        positions += answers.last().map_or(0, |span| span.end);
     }
     let losses = Tensor::cat(losses, 0);
     let values: Vec<f32> = losses.clone().try_into_vec_as().map_err(StageError::failed)?;
@@ -101,6 +94,96 @@ pub(crate) fn run<'a>(
         needs.tokens.then(|| Tokens { losses: Tensor::cat(targets, 0), spans: consecutive(&counts) });
     let rows = packed.into_iter().flat_map(|packed| packed.rows).collect();
     Ok(Outcome { rows, losses, values: values.into_iter().map(f64::from).collect(), answers, tokens })
+}
+
+/// What [`run`] returned without autodiff, as the place where a loss's gradients end; [`Cut::go_on`] takes them from there
+/// through the model, one group at a time, so that only its activations exist.
+#[derive(Debug)]
+pub(crate) struct Cut {
+    losses: Tensor<1>,
+    targets: Option<Tensor<1>>,
+    log_probs: Option<Tensor<2>>,
+}
+
+impl Cut {
+    /// Makes the outcome differentiable by itself.
+    pub(crate) fn new(outcome: &mut Outcome) -> Self {
+        outcome.losses = outcome.losses.clone().autodiff().require_grad();
+        if let Some(tokens) = &mut outcome.tokens {
+            tokens.losses = tokens.losses.clone().autodiff().require_grad();
+        }
+        if let Some(answers) = &mut outcome.answers {
+            answers.log_probs = answers.log_probs.clone().autodiff().require_grad();
+        }
+        Self {
+            losses: outcome.losses.clone(),
+            targets: outcome.tokens.as_ref().map(|tokens| tokens.losses.clone()),
+            log_probs: outcome.answers.as_ref().map(|answers| answers.log_probs.clone()),
+        }
+    }
+
+    /// Gives the trainer the gradients of a loss made of the outcome of these rows.
+    pub(crate) fn go_on(
+        self,
+        loss: Tensor<1>,
+        trainer: &mut Trainer<Llama>,
+        rows: &[Row],
+        tokens_at_once: usize,
+    ) {
+        let gradients = loss.backward();
+        let needs = Needs { answers: self.log_probs.is_some(), tokens: self.targets.is_some() };
+        let of_losses = self.losses.grad(&gradients);
+        let of_targets = self.targets.and_then(|targets| targets.grad(&gradients));
+        let of_log_probs = self.log_probs.and_then(|log_probs| log_probs.grad(&gradients));
+        let (mut row, mut target, mut position) = (0, 0, 0);
+        for group in groups(&packed(rows, tokens_at_once), tokens_at_once) {
+            let Part { losses, targets, log_probs, .. } = Part::of(&trainer.model, group, needs);
+            let terms = [
+                along(Some(losses), &of_losses, &mut row),
+                along(targets, &of_targets, &mut target),
+                along(log_probs, &of_log_probs, &mut position),
+            ];
+            if let Some(loss) = terms.into_iter().flatten().reduce(|sum, term| sum + term) {
+                trainer.accumulate(loss);
+            }
+        }
+    }
+}
+
+/// A sum whose gradient in `part` is the part of `gradient` that begins at `start`.
+fn along<const D: usize>(
+    part: Option<Tensor<D>>,
+    gradient: &Option<Tensor<D>>,
+    start: &mut usize,
+) -> Option<Tensor<1>> {
+    let (part, gradient) = (part?, gradient.clone()?);
+    let count = part.dims()[0];
+    let gradient = gradient.narrow(0, *start, count);
+    *start += count;
+    (count > 0).then(|| (part * gradient).sum())
+}
+
+/// What the model makes of one group.
+struct Part {
+    batch: Batch,
+    losses: Tensor<1>,
+    targets: Option<Tensor<1>>,
+    log_probs: Option<Tensor<2>>,
+}
+
+impl Part {
+    fn of(model: &Llama, group: &[Packed], needs: Needs) -> Self {
+        let sequences: Vec<&[&Sequence]> = group.iter().map(|packed| packed.sequences.as_slice()).collect();
+        let batch = collate_rows(&sequences, &model.device());
+        let hidden = batch.hidden(model);
+        let targets = batch.target_losses(model, hidden.clone());
+        Self {
+            losses: batch.means(targets.clone()),
+            targets: needs.tokens.then_some(targets),
+            log_probs: needs.answers.then(|| batch.answer_log_probs(model, hidden)),
+            batch,
+        }
+    }
 }
 
 /// Ranges of these lengths, one after the other.
@@ -112,6 +195,14 @@ fn consecutive(lengths: &[usize]) -> Vec<Range<usize>> {
         start..end
     };
     lengths.iter().map(next).collect()
+}
+
+fn packed<'a>(rows: &[Row<'a>], tokens_at_once: usize) -> Vec<Packed<'a>> {
+    pack(rows, tokens_at_once, |row| row.sequence).into_iter().map(Packed::new).collect()
+}
+
+fn groups<'p, 'a>(packed: &'p [Packed<'a>], tokens_at_once: usize) -> Vec<&'p [Packed<'a>]> {
+    flat_groups(packed, tokens_at_once, |packed| row_length(&packed.sequences))
 }
 
 /// Rows that share their prompt.

@@ -73,9 +73,13 @@ pub struct StudentParams {
     /// Default: 1.
     #[serde(default = "default_accumulate")]
     pub accumulate: usize,
-    /// Tokens computed side by side, padding included; more fill a GPU, fewer fit a processor's cache. Default: 1024.
+    /// Tokens computed side by side; more fill a GPU, fewer fit a processor's cache. Default: 1024.
     #[serde(default = "default_tokens_at_once")]
     pub tokens_at_once: usize,
+    /// Computes the forward pass twice, and the second time with the backward pass of `tokens_at_once` tokens after the
+    /// other: the activations of a whole batch never exist together. Slower by about a third. Default: false.
+    #[serde(default)]
+    pub gradient_checkpointing: bool,
     /// Peak learning rate of AdamW, on a cosine to 0. Default: 2e-5.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
@@ -148,7 +152,7 @@ impl Stage for Student {
     type Params = StudentParams;
 
     const NAME: &'static str = "student";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "distils rationales into a model under an objective";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;

@@ -257,18 +257,41 @@ fn the_loss_does_not_depend_on_how_a_step_is_split() {
     let cell = Cell::new();
     let run = |name: &str, batch_size: usize, accumulate: usize, tokens_at_once: usize| {
         let mut params = params(mind(), 8);
+        params["gradient_checkpointing"] = json!(name == "checkpointed");
         params["batch_size"] = json!(batch_size);
         params["accumulate"] = json!(accumulate);
         params["tokens_at_once"] = json!(tokens_at_once);
         cell.run(name, params).metrics()
     };
     let whole = run("whole", 4, 1, 1024);
-    for split in [run("accumulated", 1, 4, 1024), run("grouped", 4, 1, 1)] {
+    for split in [run("accumulated", 1, 4, 1024), run("grouped", 4, 1, 1), run("checkpointed", 4, 1, 60)] {
         for (whole, split) in whole.iter().zip(&split) {
             assert!(whole.values.keys().eq(split.values.keys()));
             for (name, value) in &whole.values {
                 let other = split.values[name];
                 assert!((value - other).abs() < 2e-3 * value.abs().max(0.1), "{name}: {value} and {other}");
+            }
+        }
+    }
+}
+
+#[test]
+fn gradients_that_were_cut_are_those_that_were_not() {
+    let cell = Cell::new();
+    // Objectives that look at losses, at answers and at tokens; the log holds the norm of the gradient.
+    for (name, objective) in
+        [("mind", mind()), ("mcc-kd", json!({ "mcc-kd": {} })), ("edit", json!({ "edit": {} }))]
+    {
+        let weights = |cut: bool| {
+            let mut params = params(objective.clone(), 6);
+            params["gradient_checkpointing"] = json!(cut);
+            params["tokens_at_once"] = json!(50);
+            cell.run(&format!("{name}-{cut}"), params).metrics()
+        };
+        for (whole, cut) in weights(false).iter().zip(weights(true)) {
+            for (value, whole) in &whole.values {
+                let cut = cut.values[value];
+                assert!((cut - whole).abs() < 2e-3 * whole.abs().max(0.1), "{name}, {value}: {cut}, {whole}");
             }
         }
     }

@@ -22,7 +22,7 @@ use rand::seq::SliceRandom;
 
 use crate::{
     Adapt, StudentError, StudentParams,
-    forward::{self, Needs, Row},
+    forward::{self, Cut, Needs, Row},
     log::StepLog,
     objectives::{Forward, Objective, Pass},
 };
@@ -69,7 +69,6 @@ pub(crate) fn train(
 
     let mut lines = Lines::open(context, trainer.steps())?;
     let mut saved = trainer.steps();
-    let pad = tokenizer.pad();
     let mut order = (usize::MAX, Vec::new());
     let report_every = (steps / 100).max(1);
     while trainer.steps() < steps {
@@ -107,12 +106,14 @@ pub(crate) fn train(
             let observed = rows(paths, batch, &passes, Pass::Observe);
             if !observed.is_empty() {
                 let seen =
-                    forward::run(&trainer.valid(), &observed, pad, Needs::default(), params.tokens_at_once)?;
+                    forward::run(&trainer.valid(), &observed, Needs::default(), params.tokens_at_once)?;
                 note(&seen.rows, &seen.values);
             }
             let learned = rows(paths, batch, &passes, Pass::Learn);
-            let seen =
-                forward::run(&trainer.model, &learned, pad, objective.needs(step), params.tokens_at_once)?;
+            let valid = params.gradient_checkpointing.then(|| trainer.valid());
+            let model = valid.as_ref().unwrap_or(&trainer.model);
+            let mut seen = forward::run(model, &learned, objective.needs(step), params.tokens_at_once)?;
+            let cut = valid.is_some().then(|| Cut::new(&mut seen));
             note(&seen.rows, &seen.values);
             log.total("paths", seen.rows.len() as f64);
             let targets = seen.rows.iter().map(|row| row.sequence.continuation().len());
@@ -125,8 +126,11 @@ pub(crate) fn train(
                 answers: seen.answers,
                 tokens: seen.tokens,
             };
-            let loss = objective.loss(&forward, &mut log);
-            trainer.accumulate(loss.div_scalar(in_step.len() as f64));
+            let loss = objective.loss(&forward, &mut log).div_scalar(in_step.len() as f64);
+            match cut {
+                Some(cut) => cut.go_on(loss, &mut trainer, &learned, params.tokens_at_once),
+                None => trainer.accumulate(loss),
+            }
         }
         let taken = trainer.step();
         objective.stepped();

@@ -5,14 +5,20 @@
 //!
 //! Sequences with one prompt may share a row: the prompt, then what follows it in each of them. Every continuation goes on
 //! from the prompt's last position and attends to the prompt and to itself, never to a sibling, so all of its states are
-//! those it would have in a row of its own, and the prompt is computed once. A sequence alone in its row is the case of
-//! one continuation.
+//! those it would have in a row of its own, and the prompt is computed once. Nothing is padded but attention, see
+//! [`crate::layout`].
 
-use std::ops::Range;
+use std::{ops::Range, sync::Arc};
 
-use burn::tensor::{Bool, Device, Int, Tensor, TensorData, activation};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-use crate::{LmError, llama::Llama, tokenizer::Tokenizer};
+use crate::{
+    LmError,
+    fused::{self, Mask},
+    layout::{Layout, Text},
+    llama::Llama,
+    tokenizer::Tokenizer,
+};
 
 /// One training sequence: a prompt, then the target, then the end-of-text token.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,37 +71,35 @@ pub fn encode_text(tokenizer: &Tokenizer, text: &str) -> Result<Sequence, LmErro
     Ok(Sequence { tokens, target_start: 1, answer_span: 0..0 })
 }
 
-/// Sequences in rows side by side, padded on the right.
-#[derive(Clone, Debug)]
+/// Sequences as one flat list of tokens.
+#[derive(Debug)]
 pub struct Batch {
-    /// `[rows, length]`
-    pub tokens: Tensor<2, Int>,
-    /// `[rows, length]`
-    pub positions: Tensor<2, Int>,
-    /// `[rows, length, length]`, true where the query (second axis) may attend to the key (third axis).
-    pub mask: Tensor<3, Bool>,
+    /// `[tokens]`
+    pub tokens: Tensor<1, Int>,
+    /// What attends to what.
+    pub layout: Layout,
     /// Target tokens of each sequence.
     pub target_counts: Vec<usize>,
     /// The rows of each sequence in [`Batch::answer_log_probs`].
     pub answer_rows: Vec<Range<usize>>,
-    /// Where each sequence stands in the flat hidden states: its prompt, and what follows it.
+    /// Where each sequence stands in the list: its prompt, and what follows it.
     spans: Vec<[Range<usize>; 2]>,
-    /// Rows of the flat hidden states that predict a target, and the targets; `[targets]`.
+    /// Tokens of the list whose states predict a target, and the targets; `[targets]`.
     target_states: Tensor<1, Int>,
-    targets: Tensor<1, Int>,
+    targets: Arc<[u32]>,
     /// One row a sequence: 1 / its number of targets under its own targets; `[sequences, targets]`.
     target_means: Tensor<2>,
-    /// Rows of the flat hidden states that predict an answer token.
+    /// Tokens of the list whose states predict an answer token.
     answer_states: Tensor<1, Int>,
 }
 
-/// Puts sequences into one batch, each into a row of its own.
+/// Puts sequences into one batch, each with its own prompt.
 ///
 /// # Panics
 ///
 /// If there is no sequence, or one has no target.
-pub fn collate(sequences: &[&Sequence], pad: u32, device: &Device) -> Batch {
-    collate_rows(&sequences.iter().map(std::slice::from_ref).collect::<Vec<_>>(), pad, device)
+pub fn collate(sequences: &[&Sequence], device: &Device) -> Batch {
+    collate_rows(&sequences.iter().map(std::slice::from_ref).collect::<Vec<_>>(), device)
 }
 
 /// Puts sequences into one batch; those of one row share its prompt. All that the batch counts by sequence is in the
@@ -104,50 +108,55 @@ pub fn collate(sequences: &[&Sequence], pad: u32, device: &Device) -> Batch {
 /// # Panics
 ///
 /// If there is no row or an empty one, the prompts of a row differ, or a sequence has no target.
-pub fn collate_rows(rows: &[&[&Sequence]], pad: u32, device: &Device) -> Batch {
-    let batch = rows.len();
-    let length = rows.iter().map(|row| row_length(row)).max().expect("a batch has a row");
-    let mut tokens = vec![pad as i32; batch * length];
-    let mut positions = vec![0; batch * length];
-    let mut mask = vec![false; batch * length * length];
+pub fn collate_rows(rows: &[&[&Sequence]], device: &Device) -> Batch {
+    assert!(!rows.is_empty(), "a batch has a row");
+    let mut texts = Vec::new();
+    for row in rows {
+        let first = row.first().expect("a row has a sequence");
+        assert!(first.target_start >= 1, "nothing predicts the first token");
+        for sequence in *row {
+            assert!(sequence.prompt() == first.prompt(), "the sequences of a row share their prompt");
+            assert!(!sequence.continuation().is_empty(), "a sequence has a target");
+        }
+        match row {
+            [alone] => texts.push(Text { length: alone.tokens.len(), prefix: None }),
+            _ => {
+                let prefix = Some(texts.len());
+                texts.push(Text { length: first.target_start, prefix: None });
+                let continued =
+                    row.iter().map(|sequence| Text { length: sequence.continuation().len(), prefix });
+                texts.extend(continued);
+            }
+        }
+    }
+    let (layout, places) = Layout::of_texts(&texts);
+
+    let mut tokens = vec![0i32; layout.positions.len()];
     let (mut target_states, mut targets, mut target_counts) = (Vec::new(), Vec::new(), Vec::new());
     let (mut answer_states, mut answer_rows, mut spans) = (Vec::new(), Vec::new(), Vec::new());
-    for (index, row) in rows.iter().enumerate() {
-        let first = row.first().expect("a row has a sequence");
-        let (start, prompt) = (index * length, first.target_start);
-        assert!(prompt >= 1, "nothing predicts the first token");
-        // Columns with the position of the first of them. Padding goes on from the last continuation: nothing reads it.
-        let mut segments = vec![(0..prompt, 0)];
-        place(&mut tokens[start..], first.prompt());
-        let mut end = prompt;
-        for (turn, sequence) in row.iter().enumerate() {
-            assert!(sequence.prompt() == first.prompt(), "the sequences of a row share their prompt");
-            let own = sequence.continuation();
-            assert!(!own.is_empty(), "a sequence has a target");
-            place(&mut tokens[start + end..], own);
-            // The state that predicts a token: the one before it, and for the first of each, the prompt's last.
-            let before = |at: usize| {
-                let column = if at == prompt { prompt - 1 } else { end + at - prompt - 1 };
-                (start + column) as i32
+    let mut places = places.into_iter();
+    for row in rows {
+        let mut place = || places.next().expect("every text has a place");
+        let prompt = row[0].target_start;
+        let shared = (row.len() > 1).then(&mut place);
+        for sequence in *row {
+            let place = place();
+            let (before, own) = match &shared {
+                Some(before) => (before.clone(), place),
+                None => (place.start..place.start + prompt, place.start + prompt..place.end),
             };
-            target_counts.push(own.len());
-            targets.extend(own.iter().map(|token| *token as i32));
-            target_states.extend((prompt..sequence.tokens.len()).map(before));
+            fill(&mut tokens[before.clone()], sequence.prompt());
+            fill(&mut tokens[own.clone()], sequence.continuation());
+            // The state that predicts a token: the one before it, and for the first of each, the prompt's last.
+            let predicts =
+                |at: usize| (if at == prompt { before.end - 1 } else { own.start + at - prompt - 1 }) as i32;
+            target_counts.push(sequence.continuation().len());
+            targets.extend_from_slice(sequence.continuation());
+            target_states.extend((prompt..sequence.tokens.len()).map(predicts));
             let answers = answer_states.len();
-            answer_states.extend(sequence.answer_span.clone().map(before));
+            answer_states.extend(sequence.answer_span.clone().map(predicts));
             answer_rows.push(answers..answer_states.len());
-            spans.push([start..start + prompt, start + end..start + end + own.len()]);
-            let last = turn + 1 == row.len();
-            segments.push((end..if last { length } else { end + own.len() }, prompt));
-            end += own.len();
-        }
-        for (columns, position) in segments {
-            for column in columns.clone() {
-                positions[start + column] = (position + column - columns.start) as i32;
-                let sees = &mut mask[(start + column) * length..][..length];
-                sees[..prompt.min(column + 1)].fill(true);
-                sees[columns.start..=column].fill(true);
-            }
+            spans.push([before, own]);
         }
     }
     let sequences = target_counts.len();
@@ -159,44 +168,67 @@ pub fn collate_rows(rows: &[&[&Sequence]], pad: u32, device: &Device) -> Batch {
     }
     let ints = |values: Vec<i32>| Tensor::<1, Int>::from_data(values.as_slice(), device);
     Batch {
-        tokens: ints(tokens).reshape([batch, length]),
-        positions: ints(positions).reshape([batch, length]),
-        mask: Tensor::from_data(TensorData::new(mask, [batch, length, length]), device),
+        tokens: ints(tokens),
+        layout,
         target_means: Tensor::from_data(TensorData::new(means, [sequences, targets.len()]), device),
         target_counts,
         answer_rows,
         spans,
         target_states: ints(target_states),
-        targets: ints(targets),
+        targets: targets.into(),
         answer_states: ints(answer_states),
     }
 }
 
-/// The tokens of a row of [`collate_rows`] before it is padded: the prompt once, and each continuation.
+/// Sequences in rows side by side, padded on the right, for [`Llama::hidden_states`].
+#[derive(Debug)]
+pub struct Rectangle {
+    /// `[sequences, length]`
+    pub tokens: Tensor<2, Int>,
+    /// `[sequences, length]`
+    pub positions: Tensor<2, Int>,
+    /// Every token sees itself and those before it.
+    pub mask: Mask,
+}
+
+/// Pads sequences to one length.
+pub fn rectangle(sequences: &[&Sequence], pad: u32, device: &Device) -> Rectangle {
+    let (batch, length) =
+        (sequences.len(), sequences.iter().map(|sequence| sequence.tokens.len()).max().unwrap_or(0));
+    let mut tokens = vec![pad.cast_signed(); batch * length];
+    for (row, sequence) in tokens.chunks_mut(length.max(1)).zip(sequences) {
+        fill(row, &sequence.tokens);
+    }
+    let positions: Vec<i32> = (0..batch * length).map(|place| (place % length) as i32).collect();
+    let ints = |values: Vec<i32>| Tensor::from_data(TensorData::new(values, [batch, length]), device);
+    Rectangle { tokens: ints(tokens), positions: ints(positions), mask: Mask::causal(batch, length) }
+}
+
+/// The tokens of a row of [`collate_rows`]: the prompt once, and each continuation.
 pub fn row_length(row: &[&Sequence]) -> usize {
     let prompt = row.first().map_or(0, |sequence| sequence.target_start);
     prompt + row.iter().map(|sequence| sequence.continuation().len()).sum::<usize>()
 }
 
-fn place(columns: &mut [i32], tokens: &[u32]) {
-    for (column, token) in columns.iter_mut().zip(tokens) {
-        *column = *token as i32;
+fn fill(places: &mut [i32], tokens: &[u32]) {
+    for (place, token) in places.iter_mut().zip(tokens) {
+        *place = token.cast_signed();
     }
 }
 
 impl Batch {
-    /// The hidden states of the batch: [`Llama::hidden`].
-    pub fn hidden(&self, model: &Llama) -> Tensor<3> {
-        model.hidden(self.tokens.clone(), self.positions.clone(), self.mask.clone())
+    /// The hidden states of the batch: [`Llama::states`].
+    pub fn hidden(&self, model: &Llama) -> Tensor<2> {
+        model.states(self.tokens.clone(), &self.layout)
     }
 
     /// The mean cross-entropy over each sequence's targets, in nats.
     ///
     /// # Shapes
     ///
-    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
+    /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[sequences]`
-    pub fn token_losses(&self, model: &Llama, hidden: Tensor<3>) -> Tensor<1> {
+    pub fn token_losses(&self, model: &Llama, hidden: Tensor<2>) -> Tensor<1> {
         self.means(self.target_losses(model, hidden))
     }
 
@@ -204,67 +236,60 @@ impl Batch {
     ///
     /// # Shapes
     ///
-    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
+    /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[targets of all sequences]`, in the order of [`Batch::target_counts`]
-    pub fn target_losses(&self, model: &Llama, hidden: Tensor<3>) -> Tensor<1> {
-        let log_probs = log_probs(model, hidden, &self.target_states);
-        let [targets, _] = log_probs.dims();
-        log_probs.gather(1, self.targets.clone().reshape([targets, 1])).neg().reshape([targets])
+    pub fn target_losses(&self, model: &Llama, hidden: Tensor<2>) -> Tensor<1> {
+        model.losses(hidden.select(0, self.target_states.clone()), &self.targets)
     }
 
     /// The mean over each sequence's targets, `[targets of all sequences]` to `[sequences]`.
     pub fn means(&self, losses: Tensor<1>) -> Tensor<1> {
-        let targets = losses.dims()[0];
-        self.target_means.clone().matmul(losses.reshape([targets, 1])).reshape([self.target_counts.len()])
+        self.target_means.clone().matmul(losses.unsqueeze_dim(1)).reshape([self.target_counts.len()])
     }
 
     /// The log-probabilities of the next token at each position of the answer suffix, teacher-forced.
     ///
     /// # Shapes
     ///
-    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
+    /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[answer tokens of all sequences, vocab_size]`; [`Batch::answer_rows`] says which rows are whose
-    pub fn answer_log_probs(&self, model: &Llama, hidden: Tensor<3>) -> Tensor<2> {
-        log_probs(model, hidden, &self.answer_states)
+    pub fn answer_log_probs(&self, model: &Llama, hidden: Tensor<2>) -> Tensor<2> {
+        fused::log_softmax(model.logits(hidden.select(0, self.answer_states.clone())))
     }
 
     /// The mean state over each sequence's own tokens, its prompt included.
     ///
     /// # Shapes
     ///
-    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
+    /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[sequences, hidden_size]`
-    pub fn mean_states(&self, hidden: Tensor<3>) -> Tensor<2> {
-        let [rows, length, width] = hidden.dims();
-        let (sequences, states) = (self.spans.len(), rows * length);
-        let mut weights = vec![0f32; sequences * states];
+    pub fn mean_states(&self, hidden: Tensor<2>) -> Tensor<2> {
+        let [states, _] = hidden.dims();
+        let mut weights = vec![0f32; self.spans.len() * states];
         for (weights, spans) in weights.chunks_exact_mut(states).zip(&self.spans) {
             let tokens: usize = spans.iter().map(|span| span.len()).sum();
             for span in spans {
                 weights[span.clone()].fill(1.0 / tokens as f32);
             }
         }
-        let weights = TensorData::new(weights, [sequences, states]);
-        Tensor::<2>::from_data(weights, &hidden.device()).matmul(hidden.reshape([states, width]))
+        let weights = TensorData::new(weights, [self.spans.len(), states]);
+        Tensor::<2>::from_data(weights, &hidden.device()).matmul(hidden)
     }
-}
-
-fn log_probs(model: &Llama, hidden: Tensor<3>, states: &Tensor<1, Int>) -> Tensor<2> {
-    let [batch, length, width] = hidden.dims();
-    let hidden = hidden.reshape([batch * length, width]).select(0, states.clone());
-    activation::log_softmax(model.logits(hidden), 1)
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use burn::module::{Module, ModuleVisitor, Param};
+    use burn::{
+        module::{Module, ModuleVisitor, Param},
+        tensor::activation,
+    };
 
     use super::*;
     use crate::fixture;
 
     fn losses(model: &Llama, sequences: &[&Sequence]) -> Vec<f64> {
-        let batch = collate(sequences, 0, &fixture::device());
+        let batch = collate(sequences, &fixture::device());
         batch.token_losses(model, batch.hidden(model)).into_data().iter::<f64>().collect()
     }
 
@@ -291,9 +316,9 @@ mod tests {
     fn losses_are_cross_entropies_of_target_tokens_only() {
         let model = fixture::llama(5);
         let sequence = &fixture::sequences(2)[1];
-        let batch = collate(&[sequence], 0, &fixture::device());
+        let batch = collate(&[sequence], &fixture::device());
         let length = sequence.tokens.len();
-        let logits = model.logits(batch.hidden(&model).reshape([length, 32])).into_data();
+        let logits = model.logits(batch.hidden(&model)).into_data();
         let logits: Vec<f64> = logits.iter::<f64>().collect();
         // By hand: -ln softmax(logits of the place before)[token], averaged over the targets.
         let mut sum = 0.0;
@@ -319,16 +344,15 @@ mod tests {
     fn answer_rows_are_distributions_over_the_answer_span() {
         let model = fixture::llama(5);
         let sequences = fixture::sequences(3);
-        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
         let hidden = batch.hidden(&model);
-        let [_, length, width] = hidden.dims();
         let log_probs = batch.answer_log_probs(&model, hidden.clone());
         assert_eq!(log_probs.dims()[0], batch.answer_rows[2].end);
         let sums: Vec<f64> = log_probs.clone().exp().sum_dim(1).into_data().iter::<f64>().collect();
         fixture::assert_close(&sums, &vec![1.0; sums.len()], 1e-5);
         // The first answer token of the last sequence is predicted from the place before it.
-        let place = 2 * length + sequences[2].answer_span.start - 1;
-        let state = hidden.reshape([3 * length, width]).narrow(0, place, 1);
+        let alone = collate(&[&sequences[2]], &fixture::device()).hidden(&model);
+        let state = alone.narrow(0, sequences[2].answer_span.start - 1, 1);
         let expected = activation::log_softmax(model.logits(state), 1).into_data();
         let found = log_probs.narrow(0, batch.answer_rows[2].start, 1).into_data();
         fixture::assert_close(
@@ -360,11 +384,11 @@ mod tests {
     fn packed(questions: &[Vec<Sequence>]) -> Batch {
         let rows: Vec<Vec<&Sequence>> = questions.iter().map(|row| row.iter().collect()).collect();
         let rows: Vec<&[&Sequence]> = rows.iter().map(Vec::as_slice).collect();
-        collate_rows(&rows, 0, &fixture::device())
+        collate_rows(&rows, &fixture::device())
     }
 
     fn plain(questions: &[Vec<Sequence>]) -> Batch {
-        collate(&questions.iter().flatten().collect::<Vec<_>>(), 0, &fixture::device())
+        collate(&questions.iter().flatten().collect::<Vec<_>>(), &fixture::device())
     }
 
     fn numbers<const D: usize>(tensor: Tensor<D>) -> Vec<f64> {
@@ -377,7 +401,7 @@ mod tests {
         // A question may lack perspectives.
         let questions = questions(&[4, 1, 3, 2]);
         let (packed, plain) = (packed(&questions), plain(&questions));
-        assert!(packed.tokens.dims()[0] == 4 && plain.tokens.dims()[0] == 10);
+        assert!(packed.tokens.dims() < plain.tokens.dims());
         assert_eq!(packed.target_counts, plain.target_counts);
         assert_eq!(packed.answer_rows, plain.answer_rows);
         assert!(questions[0][0].answer_span.start == questions[0][0].target_start);
@@ -433,22 +457,35 @@ mod tests {
     }
 
     #[test]
-    fn one_continuation_is_the_plain_layout() {
-        let questions = questions(&[1, 1, 1]);
+    fn prompts_are_there_once_and_nothing_is_padded() {
+        let questions = questions(&[4, 1, 3]);
         let batch = packed(&questions);
-        let [rows, length] = batch.tokens.dims();
-        for (row, question) in questions.iter().enumerate() {
-            let mut tokens = question[0].tokens.clone();
-            tokens.resize(length, 0);
-            let found = batch.tokens.clone().narrow(0, row, 1).into_data();
-            assert_eq!(found.iter::<u32>().collect::<Vec<_>>(), tokens);
+        let mut expected: Vec<u32> = Vec::new();
+        for question in &questions {
+            expected.extend(question[0].prompt());
+            question.iter().for_each(|sequence| expected.extend(sequence.continuation()));
         }
-        let places: Vec<usize> =
-            batch.positions.into_data().iter::<i64>().map(|place| place as usize).collect();
-        assert_eq!(places, (0..rows * length).map(|i| i % length).collect::<Vec<_>>());
-        let mask: Vec<bool> = batch.mask.into_data().iter::<bool>().collect();
-        let causal = |i: usize| i % length <= i / length % length;
-        assert_eq!(mask, (0..rows * length * length).map(causal).collect::<Vec<_>>());
+        let mut found: Vec<u32> = batch.tokens.into_data().iter::<u32>().collect();
+        found.sort_unstable();
+        expected.sort_unstable();
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn a_rectangle_has_the_states_of_the_flat_list() {
+        let model = fixture::llama(5);
+        let sequences = fixture::sequences(4);
+        let sequences: Vec<&Sequence> = sequences.iter().collect();
+        let Rectangle { tokens, positions, mask } = rectangle(&sequences, 0, &fixture::device());
+        let padded = model.hidden(tokens, positions, mask);
+        let batch = collate(&sequences, &fixture::device());
+        let flat = batch.hidden(&model);
+        for (row, [before, own]) in batch.spans.iter().enumerate() {
+            let length = own.end - before.start;
+            let found = padded.clone().narrow(0, row, 1).narrow(1, 0, length);
+            let expected = flat.clone().narrow(0, before.start, length);
+            fixture::assert_close(&numbers(found), &numbers(expected), 1e-5);
+        }
     }
 
     #[test]

@@ -95,6 +95,11 @@ pub fn open(backend: &Backend) -> Result<Device, DeviceError> {
     Ok(device)
 }
 
+/// Whether a device is flex, under autodiff or not.
+pub(crate) fn is_flex(device: Device) -> bool {
+    device.without_autodiff() == Device::flex()
+}
+
 /// Every backend, with what stands in its way.
 pub fn list() -> Vec<BackendInfo> {
     let info = |name| {

@@ -6,13 +6,13 @@
 
 use burn::{
     module::Module,
-    tensor::{Bool, Device, Int, Tensor, TensorData},
+    tensor::{Device, Tensor, TensorData},
 };
 use contract::StageError;
 use rand_chacha::ChaCha8Rng;
 use rayon::prelude::*;
 
-use crate::{LanguageModel, LmError, llama::Llama, sample::Sampling, tokenizer::Tokenizer};
+use crate::{LanguageModel, LmError, Mask, Span, llama::Llama, sample::Sampling, tokenizer::Tokenizer};
 
 /// How to generate.
 #[derive(Clone, Copy, Debug)]
@@ -61,6 +61,7 @@ pub fn generate(
     go_on: &dyn Fn() -> Result<(), StageError>,
     on_batch: &mut OnBatch,
 ) -> Result<Vec<Generation>, StageError> {
+    fit(language_model, requests, options)?;
     let model = language_model.model.valid();
     let tokenizer = &language_model.tokenizer;
     let mut order: Vec<usize> = (0..requests.len()).collect();
@@ -117,6 +118,7 @@ pub fn stream_all(
     go_on: &dyn Fn() -> Result<(), StageError>,
     on_text: &mut dyn FnMut(usize, &str) -> Result<(), StageError>,
 ) -> Result<Vec<Streamed>, StageError> {
+    fit(language_model, requests, options)?;
     let model = language_model.model.valid();
     let tokenizer = &language_model.tokenizer;
     let mut answers = Vec::with_capacity(requests.len());
@@ -145,6 +147,17 @@ pub fn stream_all(
         }
     }
     Ok(answers)
+}
+
+/// Refuses what the model has no positions for, before anything is computed.
+fn fit(language_model: &LanguageModel, requests: &[Request], options: &Options) -> Result<(), LmError> {
+    let (new, limit) = (options.max_new_tokens, language_model.config.max_position_embeddings);
+    match requests.iter().find(|request| request.prompt.len() + new > limit) {
+        Some(Request { item, prompt, .. }) => {
+            Err(LmError::TooLong { item: item.clone(), prompt: prompt.len(), new, limit })
+        }
+        None => Ok(()),
+    }
 }
 
 /// What one text has said so far.
@@ -246,16 +259,14 @@ pub(crate) fn write_on(
         }
         let columns = longest + step;
         let positions: Vec<i32> = rows.iter().map(|row| (prompts[*row].len() + step - 1) as i32).collect();
-        let mut mask = Vec::with_capacity(rows.len() * columns);
-        for row in &rows {
-            mask.extend((0..columns).map(|column| column < prompts[*row].len() || column >= longest));
-        }
+        let span = |row: &usize| Span { prefix: prompts[*row].len(), from: longest, to: columns };
+        let mask = Mask::new(rows.len(), columns, rows.iter().map(span).collect());
         let tokens: Vec<i32> = next.iter().map(|token| *token as i32).collect();
         let size = [rows.len(), 1];
         let hidden = model.extend(
             Tensor::from_data(TensorData::new(tokens, size), &device),
-            Tensor::from_data(TensorData::new(positions, size), &device),
-            Tensor::<3, Bool>::from_data(TensorData::new(mask, [rows.len(), 1, columns]), &device),
+            &positions,
+            mask,
             &mut cache,
         );
         let [batch, _, width] = hidden.dims();
@@ -328,14 +339,11 @@ fn prefill(
         }
         last.push((row * longest + prompt.len().max(1) - 1) as i32);
     }
-    let causal: Vec<bool> = (0..longest * longest).map(|i| i % longest <= i / longest).collect();
-    let causal = Tensor::<3, Bool>::from_data(TensorData::new(causal, [1, longest, longest]), device);
-    let positions: Vec<i32> = (0..longest as i32).collect();
-    let positions = Tensor::<2, Int>::from_data(TensorData::new(positions, [1, longest]), device);
+    let positions: Vec<i32> = (0..batch).flat_map(|_| 0..longest as i32).collect();
     let hidden = model.extend(
         Tensor::from_data(TensorData::new(tokens, [batch, longest]), device),
-        positions.repeat_dim(0, batch),
-        causal.repeat_dim(0, batch),
+        &positions,
+        Mask::causal(batch, longest),
         cache,
     );
     let width = hidden.dims()[2];
@@ -360,7 +368,7 @@ mod tests {
         let mut model = fixture::language_model(1);
         let options = TrainOptions::new(1e-2, Schedule::Cosine { steps: 60, warmup: 0.1 });
         let mut trainer = Trainer::new(model.model, options);
-        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
         for _ in 0..60 {
             trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
         }
@@ -394,6 +402,21 @@ mod tests {
         seen.sort_by_key(|(index, _)| *index);
         assert_eq!(seen.into_iter().map(|(_, generation)| generation).collect::<Vec<_>>(), generations);
         generations
+    }
+
+    #[test]
+    fn what_does_not_fit_the_positions_is_refused_with_the_remedy() {
+        let mut model = fixture::language_model(1);
+        model.config.max_position_embeddings = 20;
+        let request = |length: usize| Request { prompt: vec![9; length], item: "q7".into(), sample: 0 };
+        let options = Options { max_new_tokens: 8, batch_size: 1, sampling: None };
+        let ask = |length: usize| {
+            generate(&model, &[request(2), request(length)], &options, &|| Ok(()), &mut |_, _| Ok(()))
+        };
+        assert_eq!(ask(12).unwrap().len(), 2);
+        let error = ask(13).unwrap_err();
+        assert!(error.to_string().contains("`q7`: a prompt of 13 tokens and 8 new ones"), "{error}");
+        assert!(error.help().is_some_and(|help| help.contains("max_new_tokens")));
     }
 
     #[test]

@@ -119,7 +119,7 @@ pub(crate) fn tokenizer_json(file: &Gguf, bos: Option<u32>) -> Result<Value, Ggu
     }))
 }
 
-/// Puts the first token before a text where the model wants one; only other programs than ours ask for that.
+/// Puts the first token before a text where the model wants one; [`crate::prompt`] does so where there is no template.
 fn post_processor(file: &Gguf, pre: Pre, tokens: &[String], bos: Option<u32>) -> Result<Value, GgufError> {
     let wanted = file.bool(ADD_BOS)?.unwrap_or(pre == Pre::LlamaBpe);
     let Some(id) = bos.filter(|_| wanted) else { return Ok(Value::Null) };

@@ -97,6 +97,20 @@ pub enum LmError {
     /// The tokenizers library refused.
     #[error("tokenizer: {0}")]
     Tokenizer(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// A prompt and what may follow it are longer than the model's positions.
+    #[error(
+        "`{item}`: a prompt of {prompt} tokens and {new} new ones do not fit the model's {limit} positions"
+    )]
+    TooLong {
+        /// What was asked.
+        item: String,
+        /// Tokens of the prompt.
+        prompt: usize,
+        /// Tokens that may be generated.
+        new: usize,
+        /// `max_position_embeddings`.
+        limit: usize,
+    },
     /// A rationale does not end in its answer suffix.
     #[error("the text does not end in `{suffix}`")]
     NoSuffix {
@@ -132,6 +146,9 @@ impl From<LmError> for contract::StageError {
             LmError::Chat(error) => {
                 let help = error.help();
                 Self::failed(error).with_help(help)
+            }
+            error @ LmError::TooLong { .. } => {
+                Self::failed(error).with_help("lower `max_new_tokens`, or shorten the prompt")
             }
             error => Self::failed(error),
         }
@@ -358,7 +375,7 @@ mod tests {
             assert_eq!(read(&one), read(&two), "{name}");
         }
         let sequences = fixture::sequences(2);
-        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
         assert_eq!(batch.hidden(&model.model).to_data(), batch.hidden(&loaded.model).to_data());
         assert_eq!(loaded.config, model.config);
     }

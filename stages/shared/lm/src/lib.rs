@@ -6,6 +6,11 @@
 
 pub mod device;
 
+mod fused;
+pub use fused::{Mask, Span};
+
+pub mod layout;
+
 pub mod llama;
 
 pub mod lora;

@@ -1,26 +1,27 @@
 //! The Llama architecture (SmolLM2 is one), top to bottom. Qwen2 is the same block with biases on q, k and v.
 //!
 //! Fields carry the names of the Hugging Face checkpoint. There is one set of weights and one attention code with two
-//! entry points: [`Llama::hidden`] over whole sequences, and [`Llama::extend`] over a key-value cache.
+//! entry points: [`Llama::states`] over whole sequences, and [`Llama::extend`] over a key-value cache.
 //!
-//! Positions and masks are always given by the caller, so a batch may hold any layout of tokens. No function here builds
+//! Positions and layout are always given by the caller: tokens are a flat list, and a [`Layout`] says what attends to what. No function here builds
 //! logits for positions nobody asked for: hidden states are gathered first and projected by [`Llama::logits`].
+
+use std::sync::Arc;
 
 use burn::{
     module::{Module, Param, ParamId},
     nn::{Embedding, RmsNorm},
-    tensor::{Bool, Device, Int, Tensor, TensorData, activation},
+    tensor::{Device, Int, Tensor, TensorData},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 use crate::{
+    fused::{self, Mask, Rotation},
+    layout::{Block, Layout},
     lora::{Linear, TargetModule},
     rope::{self, Llama3Scaling},
 };
-
-/// Added to the scores of what may not be attended to; its exponential is zero, and it stays finite.
-const MASKED: f32 = -1e9;
 
 /// The architecture of a checkpoint; `model_type` of its `config.json`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -359,7 +360,7 @@ impl Llama {
         })
     }
 
-    /// The states the vocabulary projection reads: after the last block and the final norm.
+    /// The states the vocabulary projection reads: after the last block and the final norm, of tokens in a rectangle.
     ///
     /// # Shapes
     ///
@@ -370,9 +371,11 @@ impl Llama {
         &self,
         tokens: Tensor<2, Int>,
         positions: Tensor<2, Int>,
-        mask: Tensor<3, Bool>,
+        mask: impl Into<Mask>,
     ) -> Tensor<3> {
-        self.model.forward(tokens, positions, mask, None, &mut |_| {})
+        let [batch, length] = tokens.dims();
+        let layout = Layout::rectangle(&host(positions), mask.into());
+        self.states(tokens.reshape([batch * length]), &layout).reshape([batch as i32, length as i32, -1])
     }
 
     /// The embeddings, then the states after each block, the last one after the final norm: `num_hidden_layers + 1`
@@ -381,16 +384,26 @@ impl Llama {
         &self,
         tokens: Tensor<2, Int>,
         positions: Tensor<2, Int>,
-        mask: Tensor<3, Bool>,
+        mask: impl Into<Mask>,
     ) -> Vec<Tensor<3>> {
         let [batch, length] = tokens.dims();
+        let layout = Layout::rectangle(&host(positions), mask.into());
+        let shaped = |states: Tensor<2>| states.reshape([batch as i32, length as i32, -1]);
         let mut states = Vec::new();
-        let last = self.model.forward(tokens, positions, mask, None, &mut |state| {
-            let width = state.dims()[1];
-            states.push(state.clone().reshape([batch, length, width]));
-        });
-        *states.last_mut().expect("the embeddings are always reported") = last;
+        let tokens = tokens.reshape([batch * length]);
+        let last = self.model.forward(tokens, &layout, None, &mut |state| states.push(shaped(state.clone())));
+        *states.last_mut().expect("the embeddings are always reported") = shaped(last);
         states
+    }
+
+    /// Like [`Llama::hidden`] for a flat list of tokens that attend to each other as the layout says.
+    ///
+    /// # Shapes
+    ///
+    /// - tokens: `[tokens]`
+    /// - output: `[tokens, hidden_size]`
+    pub fn states(&self, tokens: Tensor<1, Int>, layout: &Layout) -> Tensor<2> {
+        self.model.forward(tokens, layout, None, &mut |_| {})
     }
 
     /// An empty cache for sequences of up to `capacity` tokens.
@@ -408,15 +421,17 @@ impl Llama {
     pub fn extend(
         &self,
         tokens: Tensor<2, Int>,
-        positions: Tensor<2, Int>,
-        mask: Tensor<3, Bool>,
+        positions: &[i32],
+        mask: impl Into<Mask>,
         cache: &mut Cache,
     ) -> Tensor<3> {
-        let [_, new] = tokens.dims();
+        let [batch, new] = tokens.dims();
         assert!(cache.length + new <= cache.capacity, "the cache holds {} tokens", cache.capacity);
-        let hidden = self.model.forward(tokens, positions, mask, Some(cache), &mut |_| {});
+        let layout = Layout::rectangle(positions, mask.into());
+        let tokens = tokens.reshape([batch * new]);
+        let states = self.model.forward(tokens, &layout, Some(cache), &mut |_| {});
         cache.length += new;
-        hidden
+        states.reshape([batch as i32, new as i32, -1])
     }
 
     /// Projects gathered hidden states onto the vocabulary.
@@ -428,134 +443,126 @@ impl Llama {
     pub fn logits(&self, hidden: Tensor<2>) -> Tensor<2> {
         match &self.lm_head {
             Some(head) => head.forward(hidden),
-            None => hidden.matmul(self.model.embed_tokens.weight.val().transpose()),
+            None => fused::scores(hidden, self.model.embed_tokens.weight.val()),
         }
     }
+
+    /// The cross-entropy of the targets after gathered hidden states, in nats; never more logits at once than fit.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[rows, hidden_size]`
+    /// - targets and output: `[rows]`
+    pub fn losses(&self, hidden: Tensor<2>, targets: &Arc<[u32]>) -> Tensor<1> {
+        let table = match &self.lm_head {
+            Some(head) => head.weight.val().transpose(),
+            None => self.model.embed_tokens.weight.val(),
+        };
+        fused::cross_entropy(hidden, table, targets)
+    }
+}
+
+fn host(positions: Tensor<2, Int>) -> Vec<i32> {
+    positions.into_data().iter::<i32>().collect()
 }
 
 impl LlamaModel {
     fn forward(
         &self,
-        tokens: Tensor<2, Int>,
-        positions: Tensor<2, Int>,
-        mask: Tensor<3, Bool>,
+        tokens: Tensor<1, Int>,
+        layout: &Layout,
         mut cache: Option<&mut Cache>,
         each: &mut dyn FnMut(&Tensor<2>),
-    ) -> Tensor<3> {
-        let [batch, length] = tokens.dims();
-        let heads = self.layers.first().expect("a model has at least one layer").self_attn.heads;
-        let frame = Frame::new(positions, mask, heads, &self.rope_frequencies);
-        // [batch * length, hidden]: flat, so that every product with a weight is one matrix product.
+    ) -> Tensor<2> {
         let table = self.embed_tokens.weight.val();
-        let mut x = table.select(0, tokens.reshape([batch * length]));
+        let rotation = self.rotation(layout, &table.device());
+        // [tokens, hidden]: flat, so that every product with a weight is one matrix product, and nothing is padding.
+        let mut x = table.select(0, tokens);
         each(&x);
         for (index, layer) in self.layers.iter().enumerate() {
             let cache = cache.as_deref_mut().map(|cache| (cache, index));
-            let attended = layer.self_attn.forward(layer.input_layernorm.forward(x.clone()), &frame, cache);
-            x = x + attended;
-            x = x.clone() + layer.mlp.forward(layer.post_attention_layernorm.forward(x));
+            x = layer.forward(x, layout, &rotation, cache);
             each(&x);
         }
-        let x = self.norm.forward(x);
-        let width = x.dims()[1];
-        x.reshape([batch, length, width])
+        norm(&self.norm, x)
+    }
+
+    fn rotation(&self, layout: &Layout, device: &Device) -> Rotation {
+        let frequencies = &self.rope_frequencies;
+        let angles = layout.positions.iter().flat_map(|place| frequencies.iter().map(|f| *place as f32 * f));
+        let (cos, sin): (Vec<f32>, Vec<f32>) = angles.map(|angle| (angle.cos(), angle.sin())).unzip();
+        let shape = [layout.positions.len(), frequencies.len()];
+        let table = |values: Vec<f32>| Tensor::from_data(TensorData::new(values, shape), device);
+        Rotation { cos: table(cos), sin: table(sin) }
     }
 }
 
-/// What all layers share in one forward pass.
-struct Frame {
-    batch: usize,
-    length: usize,
-    /// Cosines and signed sines for queries, scaled by 1 / sqrt(head size), and for keys; `[rows, heads * head size]`.
-    query: (Tensor<2>, Tensor<2>),
-    key: (Tensor<2>, Tensor<2>),
-    /// Half the width of a head.
-    half: usize,
-    /// (1, 0): swaps the two halves of a head.
-    swap: Tensor<1, Int>,
-    /// 0 or [`MASKED`], `[batch, 1, group * length, cached + length]`.
-    bias: Tensor<4>,
+fn norm(norm: &RmsNorm, x: Tensor<2>) -> Tensor<2> {
+    fused::rms_norm(x, norm.gamma.val(), norm.epsilon)
 }
 
-impl Frame {
-    fn new(positions: Tensor<2, Int>, mask: Tensor<3, Bool>, heads: Heads, frequencies: &[f32]) -> Self {
-        let [batch, length] = positions.dims();
-        let [_, _, attended] = mask.dims();
-        let device = positions.device();
-        let half = heads.size / 2;
-        let frequencies = Tensor::<2>::from_data(TensorData::new(frequencies.to_vec(), [1, half]), &device);
-        // [rows, half]
-        let angles = positions.float().reshape([batch * length, 1]) * frequencies;
-        let (cos, sin) = (angles.clone().cos(), angles.sin());
-        // x * cos + swapped x * sin, the sine negative for the first half of each head: rotate_half of transformers.
-        let cos = Tensor::cat(vec![cos.clone(), cos], 1);
-        let sin = Tensor::cat(vec![sin.clone().neg(), sin], 1);
-        let scale = 1.0 / (heads.size as f64).sqrt();
-        let tables = |count: usize, scale: f64| {
-            let table = |table: &Tensor<2>| table.clone().mul_scalar(scale).repeat_dim(1, count);
-            (table(&cos), table(&sin))
-        };
-        let bias = mask.bool_not().float().mul_scalar(MASKED);
-        Self {
-            batch,
-            length,
-            query: tables(heads.key_value * heads.group, scale),
-            key: tables(heads.key_value, 1.0),
-            half,
-            swap: Tensor::from_data([1, 0], &device),
-            bias: bias.reshape([batch, 1, length, attended]).repeat_dim(2, heads.group),
-        }
-    }
-}
-
-impl Frame {
-    fn rotate(&self, x: Tensor<2>, (cos, sin): &(Tensor<2>, Tensor<2>)) -> Tensor<2> {
-        let [rows, width] = x.dims();
-        let swapped = x.clone().reshape([rows * width / (2 * self.half), 2, self.half]);
-        let swapped = swapped.select(1, self.swap.clone()).reshape([rows, width]);
-        x * cos.clone() + swapped * sin.clone()
+impl LlamaLayer {
+    /// # Shapes
+    ///
+    /// - x and output: `[tokens, hidden]`
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        layout: &Layout,
+        rotation: &Rotation,
+        cache: Option<(&mut Cache, usize)>,
+    ) -> Tensor<2> {
+        let attended =
+            self.self_attn.forward(norm(&self.input_layernorm, x.clone()), layout, rotation, cache);
+        let x = x + attended;
+        x.clone() + self.mlp.forward(norm(&self.post_attention_layernorm, x))
     }
 }
 
 impl LlamaAttention {
-    /// # Shapes
-    ///
-    /// - x: `[batch * length, hidden]`; the output has the same shape
-    fn forward(&self, x: Tensor<2>, frame: &Frame, cache: Option<(&mut Cache, usize)>) -> Tensor<2> {
+    fn forward(
+        &self,
+        x: Tensor<2>,
+        layout: &Layout,
+        rotation: &Rotation,
+        mut cache: Option<(&mut Cache, usize)>,
+    ) -> Tensor<2> {
         let Heads { key_value, group, size } = self.heads;
-        let (batch, length) = (frame.batch, frame.length);
-        let queries = frame.rotate(self.q_proj.forward(x.clone()), &frame.query);
-        let keys = frame.rotate(self.k_proj.forward(x.clone()), &frame.key);
-        let values = self.v_proj.forward(x);
-
-        // [batch, key-value heads, group * length, size]: query heads that share keys are rows of one product.
-        let queries = queries
-            .reshape([batch, length, key_value, group, size])
-            .permute([0, 2, 3, 1, 4])
-            .reshape([batch, key_value, group * length, size]);
-        // [batch, key-value heads, length, size]
-        let keys = keys.reshape([batch, length, key_value, size]).swap_dims(1, 2);
-        let values = values.reshape([batch, length, key_value, size]).swap_dims(1, 2);
-        let (keys, values) = match cache {
-            Some((cache, layer)) => cache.append(layer, keys, values),
-            None => (keys, values),
+        let (heads, scale) = (key_value * group, 1.0 / (size as f64).sqrt());
+        let all_queries = self.q_proj.forward(x.clone());
+        let all_keys = self.k_proj.forward(x.clone());
+        let all_values = self.v_proj.forward(x);
+        let attend = |block: &Block| {
+            // [batch, heads, queries, size]
+            let queries = fused::split_turned(all_queries.clone(), rotation, &block.queries, heads, scale);
+            // [batch, key-value heads, keys, size]
+            let keys = fused::split_turned(all_keys.clone(), rotation, &block.keys, key_value, 1.0);
+            let values = fused::split(all_values.clone(), &block.keys, key_value);
+            let (keys, values) = match &mut cache {
+                Some((cache, layer)) => cache.append(*layer, keys, values),
+                None => (keys, values),
+            };
+            let [batch, _, length, _] = queries.dims();
+            let attended = keys.dims()[2];
+            // Query heads that share keys are rows of one product.
+            let queries = queries.reshape([batch, key_value, group * length, size]);
+            let scores = queries.matmul(keys.swap_dims(2, 3)).reshape([batch, heads, length, attended]);
+            let weights = fused::masked_softmax(scores, &block.mask);
+            let values = weights.reshape([batch, key_value, group * length, attended]).matmul(values);
+            fused::merge(values.reshape([batch, heads, length, size]), &block.queries)
         };
-
-        // [batch, key-value heads, group * length, cached + length]
-        let scores = queries.matmul(keys.swap_dims(2, 3)) + frame.bias.clone();
-        let attended = activation::softmax(scores, 3).matmul(values);
-        let attended = attended
-            .reshape([batch, key_value, group, length, size])
-            .permute([0, 3, 1, 2, 4])
-            .reshape([batch * length, key_value * group * size]);
+        let mut attended: Vec<Tensor<2>> = layout.blocks.iter().map(attend).collect();
+        let attended = match attended.len() {
+            1 => attended.remove(0),
+            _ => Tensor::cat(attended, 0),
+        };
         self.o_proj.forward(attended)
     }
 }
 
 impl LlamaMlp {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let gate = activation::silu(self.gate_proj.forward(x.clone()));
-        self.down_proj.forward(gate * self.up_proj.forward(x))
+        self.down_proj.forward(fused::gated(self.gate_proj.forward(x.clone()), self.up_proj.forward(x)))
     }
 }
 
@@ -575,6 +582,8 @@ fn normal(shape: [usize; 2], deviation: f64, rng: &mut ChaCha8Rng) -> TensorData
 
 #[cfg(test)]
 mod tests {
+    use burn::tensor::Bool;
+
     use super::*;
     use crate::{LanguageModel, fixture};
 
@@ -627,8 +636,8 @@ mod tests {
         let mut parts = Vec::new();
         for (start, end) in [(0, 5), (5, 6), (6, 9)] {
             let new = tokens.clone().narrow(1, start, end - start);
-            let places = positions(2, start as i32..end as i32);
-            parts.push(model.extend(new, places, causal(2, end - start, end), &mut cache));
+            let places = host(positions(2, start as i32..end as i32));
+            parts.push(model.extend(new, &places, causal(2, end - start, end), &mut cache));
         }
         assert_eq!(cache.len(), 9);
         let difference = (full - Tensor::cat(parts, 1)).abs().max().into_scalar::<f32>();

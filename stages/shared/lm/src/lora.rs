@@ -13,7 +13,7 @@ use std::{
 
 use burn::{
     module::{Module, Param},
-    tensor::{Device, Tensor, TensorData, module::linear},
+    tensor::{Device, Tensor, TensorData},
 };
 use rand::Rng;
 use safetensors::{Dtype, tensor::TensorView};
@@ -21,7 +21,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use crate::{LmError, config::read_json, llama::Llama, shards::Shards};
+use crate::{LmError, config::read_json, fused, llama::Llama, shards::Shards};
 
 const CONFIG: &str = "adapter_config.json";
 const WEIGHTS: &str = "adapter_model.safetensors";
@@ -181,12 +181,14 @@ impl Linear {
     /// - x: `[rows, input]`
     /// - output: `[rows, output]`
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let Some(Adapter { lora_a, lora_b, scale }) = &self.adapter else {
-            return linear(x, self.weight.val(), self.bias.as_ref().map(Param::val));
+        let projected = fused::product(x.clone(), self.weight.val());
+        let projected = match &self.bias {
+            Some(bias) => projected + bias.val().unsqueeze(),
+            None => projected,
         };
+        let Some(Adapter { lora_a, lora_b, scale }) = &self.adapter else { return projected };
         // Eq. 3, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685: h = W x + B A x, scaled by alpha / r.
-        let update = x.clone().matmul(lora_a.val()).mul_scalar(*scale).matmul(lora_b.val());
-        linear(x, self.weight.val(), self.bias.as_ref().map(Param::val)) + update
+        projected + x.matmul(lora_a.val()).mul_scalar(*scale).matmul(lora_b.val())
     }
 }
 

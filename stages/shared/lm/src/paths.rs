@@ -129,17 +129,6 @@ impl Paths {
     }
 }
 
-/// The most tokens a row is packed to, in widths of the model.
-///
-/// A longer row computes the prompt less often, and more attention between continuations, only to mask it: the attention
-/// of a row of n widths costs about n / 6 of its other products.
-const ROW_WIDTHS: usize = 1;
-
-/// The tokens a row should be packed to for a model of this width, computed so many at once; for [`pack`].
-pub fn row_tokens(hidden_size: usize, tokens_at_once: usize) -> usize {
-    (ROW_WIDTHS * hidden_size).min(tokens_at_once)
-}
-
 /// Lets neighbours with the same prompt share a row of [`crate::batch::collate_rows`], as long as it holds at most
 /// `row_tokens` tokens.
 ///
@@ -162,9 +151,27 @@ pub fn pack<T: Copy>(items: &[T], row_tokens: usize, sequence: impl Fn(&T) -> &S
     packed
 }
 
+/// Cuts rows that need no padding into groups of at most `tokens_at_once`, or of one row.
+///
+/// Small groups stay in a processor's cache.
+pub fn flat_groups<T>(rows: &[T], tokens_at_once: usize, length: impl Fn(&T) -> usize) -> Vec<&[T]> {
+    let (mut groups, mut start, mut tokens) = (Vec::new(), 0, 0);
+    for (at, row) in rows.iter().enumerate() {
+        tokens += length(row);
+        if at > start && tokens > tokens_at_once {
+            groups.push(&rows[start..at]);
+            (start, tokens) = (at, length(row));
+        }
+    }
+    if start < rows.len() {
+        groups.push(&rows[start..]);
+    }
+    groups
+}
+
 /// Sorts rows by length and cuts them into groups of at most `tokens_at_once`, padding included, or of one row.
 ///
-/// Rows of similar length share a group, so little of it is padding; and small groups stay in a processor's cache.
+/// Rows of similar length share a group, so little of it is padding.
 pub fn groups<T>(rows: &mut [T], tokens_at_once: usize, length: impl Fn(&T) -> usize) -> Vec<&[T]> {
     rows.sort_by_key(&length);
     let rows = &*rows;
@@ -246,6 +253,13 @@ mod tests {
         let groups = groups(&mut lengths, 9, |length| *length);
         assert_eq!(groups, [&[1, 2, 3][..], &[3], &[5], &[9]]);
         assert!(super::groups::<usize>(&mut [], 9, |length| *length).is_empty());
+    }
+
+    #[test]
+    fn flat_groups_keep_the_order_and_stay_within_their_size() {
+        let groups = flat_groups(&[5, 1, 9, 3, 3, 2], 9, |length| *length);
+        assert_eq!(groups, [&[5, 1][..], &[9], &[3, 3, 2]]);
+        assert!(flat_groups::<usize>(&[], 9, |length| *length).is_empty());
     }
 
     #[test]

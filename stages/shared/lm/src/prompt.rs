@@ -19,6 +19,8 @@ const PLACE: &str = "\u{e000}";
 pub struct Prompter<'a> {
     tokenizer: &'a Tokenizer,
     template: Option<ChatTemplate>,
+    /// What the tokenizer puts before a text, where no template says it.
+    beginning: Vec<u32>,
 }
 
 impl<'a> Prompter<'a> {
@@ -28,14 +30,15 @@ impl<'a> Prompter<'a> {
         let template = tokenizer
             .chat_template()
             .map(|source| ChatTemplate::new(source, tokenizer.bos().and_then(name), name(tokenizer.eos())));
-        Ok(Self { tokenizer, template: template.transpose()? })
+        let beginning = if template.is_none() { tokenizer.beginning()? } else { Vec::new() };
+        Ok(Self { tokenizer, template: template.transpose()?, beginning })
     }
 
     /// The tokens before an answer.
     pub fn question(&self, question: &Question) -> Result<Vec<u32>, LmError> {
         match &self.template {
             Some(template) => self.chat(template, &tasks::message(question)),
-            None => self.tokenizer.encode(&tasks::prompt(question)),
+            None => self.plain(&tasks::prompt(question)),
         }
     }
 
@@ -43,7 +46,7 @@ impl<'a> Prompter<'a> {
     pub fn text(&self, text: &str) -> Result<Vec<u32>, LmError> {
         match &self.template {
             Some(template) => self.chat(template, text),
-            None => self.tokenizer.encode(text),
+            None => self.plain(text),
         }
     }
 
@@ -54,9 +57,13 @@ impl<'a> Prompter<'a> {
             Some(template) => self.framed(template, messages),
             None => {
                 let texts: Vec<&str> = messages.iter().map(|message| message.content.as_str()).collect();
-                self.tokenizer.encode(&texts.join("\n\n"))
+                self.plain(&texts.join("\n\n"))
             }
         }
+    }
+
+    fn plain(&self, text: &str) -> Result<Vec<u32>, LmError> {
+        Ok([self.beginning.clone(), self.tokenizer.encode(text)?].concat())
     }
 
     fn chat(&self, template: &ChatTemplate, message: &str) -> Result<Vec<u32>, LmError> {
@@ -114,6 +121,17 @@ mod tests {
         let plain = fixture::tokenizer();
         let special = Special::new(plain.eos(), plain.pad());
         plain.with_special(Special { chat_template: Some(template.into()), ..special })
+    }
+
+    #[test]
+    fn without_a_template_a_text_begins_as_the_tokenizer_begins_it() {
+        let file = fixture::loaded("tiny-llama3.gguf").tokenizer;
+        let begins = file.beginning().unwrap();
+        assert_eq!(begins, file.bos().into_iter().collect::<Vec<_>>());
+        let plain = file.clone().with_special(Special::new(file.eos(), file.pad()));
+        let prompt = Prompter::new(&plain).unwrap().text("1 + 1?").unwrap();
+        assert_eq!(prompt, [begins, plain.encode("1 + 1?").unwrap()].concat());
+        assert!(fixture::tokenizer().beginning().unwrap().is_empty());
     }
 
     #[test]

@@ -5,12 +5,12 @@
 
 use burn::{
     module::Module,
-    tensor::{Bool, Int, Tensor, TensorData},
+    tensor::{Int, Tensor, TensorData},
 };
 use contract::StageError;
 use rayon::prelude::*;
 
-use crate::LanguageModel;
+use crate::{LanguageModel, Mask};
 
 /// Positions whose logits are in memory at once.
 const ROWS: usize = 64;
@@ -48,11 +48,10 @@ pub fn score(
     let device = model.device();
     let ids: Vec<i32> = tokens.iter().map(|token| token.cast_signed()).collect();
     let positions: Vec<i32> = (0..length as i32).collect();
-    let causal: Vec<bool> = (0..length * length).map(|i| i % length <= i / length).collect();
     let hidden = model.hidden(
         Tensor::from_data(TensorData::new(ids, [1, length]), &device),
         Tensor::<2, Int>::from_data(TensorData::new(positions, [1, length]), &device),
-        Tensor::<3, Bool>::from_data(TensorData::new(causal, [1, length, length]), &device),
+        Mask::causal(1, length),
     );
     let width = hidden.dims()[2];
     let hidden = hidden.reshape([length, width]);
@@ -107,7 +106,7 @@ mod tests {
         let found: Vec<u32> = scored.iter().map(|scored| scored.token).collect();
         assert_eq!(found, tokens[1..]);
         let sequence = Sequence { tokens: tokens.clone(), target_start: 1, answer_span: 0..0 };
-        let batch = collate(&[&sequence], 0, &fixture::device());
+        let batch = collate(&[&sequence], &fixture::device());
         let loss = batch.token_losses(&model.model, batch.hidden(&model.model)).into_scalar::<f64>();
         let mean = scored.iter().map(|scored| scored.log_prob).sum::<f64>() / scored.len() as f64;
         assert!((mean + loss).abs() < 1e-5, "{mean} is not -{loss}");

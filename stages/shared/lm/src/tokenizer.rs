@@ -133,6 +133,15 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
+    /// The tokens that the tokenizer puts before every text: the beginning-of-text token of a Llama, nothing elsewhere.
+    pub fn beginning(&self) -> Result<Vec<u32>, LmError> {
+        let text = self.encode("a")?;
+        let encoding = self.inner.encode_fast("a", true).map_err(LmError::Tokenizer)?;
+        let all = encoding.get_ids();
+        let before = all.windows(text.len()).position(|window| window == text).unwrap_or(0);
+        Ok(all[..before].to_vec())
+    }
+
     /// The tokens of a text as a model reads it, such as a chat template writes: special tokens spelled out in it are those
     /// tokens.
     ///

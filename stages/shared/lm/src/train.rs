@@ -17,15 +17,15 @@ use burn::{
 use safetensors::{Dtype, SafeTensors, tensor::TensorView};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::LmError;
+use crate::{
+    LmError,
+    fused::{self, AdamW},
+};
 
 const CHECKPOINT: &str = "checkpoint.safetensors";
 
 /// The entry of a checkpoint that is no tensor.
 const STATE: &str = "state";
-
-/// Summing more numbers at once would split the sum by the number of threads, and so round differently.
-const SUM_AT_ONCE: usize = 1 << 20;
 
 /// How the learning rate moves over the steps.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -181,17 +181,7 @@ impl<M: Module> Trainer<M> {
 
 /// The norm of all gradients together.
 fn norm(gradients: &BTreeMap<String, Tensor<1>>) -> f64 {
-    let mut squares: Option<Tensor<1>> = None;
-    for gradient in gradients.values() {
-        for part in gradient.clone().split(SUM_AT_ONCE, 0) {
-            let sum = part.square().sum();
-            squares = Some(match squares {
-                Some(squares) => squares + sum,
-                None => sum,
-            });
-        }
-    }
-    squares.map_or(0.0, |squares| squares.into_scalar::<f32>() as f64).sqrt()
+    gradients.values().map(|gradient| fused::squares(gradient.clone())).sum::<f64>().sqrt()
 }
 
 struct Collect<'a> {
@@ -244,25 +234,23 @@ impl ModuleMapper for Update<'_> {
         let path = self.path.join(".");
         let Some(gradient) = self.gradients.remove(&path) else { return param };
         let TrainOptions { beta_1, beta_2, epsilon, weight_decay, .. } = self.options;
-        let gradient = gradient.mul_scalar(self.scale);
-        let first = gradient.clone().mul_scalar(1.0 - beta_1);
-        let second = gradient.square().mul_scalar(1.0 - beta_2);
-        let (first, second) = match self.moments.remove(&path) {
-            Some((m, v)) => (m.mul_scalar(beta_1) + first, v.mul_scalar(beta_2) + second),
-            None => (first, second),
-        };
+        let moments = self.moments.remove(&path);
+        let moments = moments.unwrap_or_else(|| (gradient.zeros_like(), gradient.zeros_like()));
         // m / (1 - beta_1^t) over sqrt(v / (1 - beta_2^t)) + epsilon, both corrections moved into scalars.
         let root = (1.0 - beta_2.powi(self.time)).sqrt();
-        let rate = self.learning_rate * root / (1.0 - beta_1.powi(self.time));
-        let change = first.clone() / (second.clone().sqrt().add_scalar(epsilon * root));
-        let change = change.mul_scalar(rate);
-        self.moments.insert(path, (first, second));
-        let decay = if D > 1 { 1.0 - self.learning_rate * weight_decay } else { 1.0 };
+        let step = AdamW {
+            beta_1: beta_1 as f32,
+            beta_2: beta_2 as f32,
+            epsilon: (epsilon * root) as f32,
+            rate: (self.learning_rate * root / (1.0 - beta_1.powi(self.time))) as f32,
+            decay: if D > 1 { (1.0 - self.learning_rate * weight_decay) as f32 } else { 1.0 },
+            scale: self.scale as f32,
+        };
         param.map(|weight| {
             let shape = weight.shape();
-            let weight = weight.inner();
-            let weight = if decay == 1.0 { weight } else { weight.mul_scalar(decay) };
-            (weight - change.reshape(shape)).autodiff().require_grad()
+            let (weight, moments) = fused::adamw(weight.inner().reshape([-1]), gradient, moments, step);
+            self.moments.insert(path, moments);
+            weight.reshape(shape).autodiff().require_grad()
         })
     }
 }
@@ -475,7 +463,7 @@ mod tests {
     }
 
     fn loss(model: &Llama, sequences: &[Sequence]) -> Tensor<1> {
-        let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+        let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
         batch.token_losses(model, batch.hidden(model))
     }
 

@@ -27,13 +27,13 @@ fn trainer(r: usize, learning_rate: f64) -> Trainer<Llama> {
 }
 
 fn loss(model: &Llama, sequences: &[Sequence]) -> Tensor<1> {
-    let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+    let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
     batch.token_losses(model, batch.hidden(model))
 }
 
 fn hidden(model: &Llama) -> Vec<f64> {
     let sequences = fixture::sequences(3);
-    let batch = collate(&sequences.iter().collect::<Vec<_>>(), 0, &fixture::device());
+    let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
     batch.hidden(model).into_data().iter::<f64>().collect()
 }
 
