@@ -87,8 +87,8 @@ mod tests {
         expected.extend(masked(first).to_le_bytes());
         // step 300, one scalar.
         let second = b"\x10\xac\x02\x2a\x0d\x0a\x0b\x0a\x04loss\x15\x00\x00\x00\x3f";
-        expected.extend(20u64.to_le_bytes());
-        expected.extend(masked(&20u64.to_le_bytes()).to_le_bytes());
+        expected.extend(18u64.to_le_bytes());
+        expected.extend(masked(&18u64.to_le_bytes()).to_le_bytes());
         expected.extend(second);
         expected.extend(masked(second).to_le_bytes());
         assert_eq!(file, expected);

@@ -31,17 +31,14 @@ pub(crate) fn divergences(
     for indices in order.chunks(batch_size) {
         go_on()?;
         let chunk: Vec<&Sequence> = indices.iter().map(|index| &sequences[*index]).collect();
-        let batch = collate(&chunk, base.tokenizer.pad(), &device);
-        let [_, length] = batch.tokens.dims();
-        // [rows * length, width]
-        let hidden = [base, model].map(|read| batch.hidden(&read.model).flatten::<2>(0, 1));
-        for (row, index) in indices.iter().enumerate() {
-            let sequence = &sequences[*index];
-            // The state before a token predicts it.
-            let (first, count) = (sequence.target_start - 1, sequence.tokens.len() - sequence.target_start);
+        let batch = collate(&chunk, &device);
+        // [targets of all sequences, width]
+        let hidden = [base, model].map(|read| batch.target_hidden(batch.hidden(&read.model)));
+        let mut first = 0;
+        for (index, count) in indices.iter().zip(batch.target_counts.iter().copied()) {
             // [count, width]
-            let [before, after] =
-                hidden.each_ref().map(|states| states.clone().narrow(0, row * length + first, count));
+            let [before, after] = hidden.each_ref().map(|states| states.clone().narrow(0, first, count));
+            first += count;
             let mut sum = 0.0;
             for start in (0..count).step_by(ROWS) {
                 let rows = ROWS.min(count - start);

@@ -239,7 +239,17 @@ impl Batch {
     /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[targets of all sequences]`, in the order of [`Batch::target_counts`]
     pub fn target_losses(&self, model: &Llama, hidden: Tensor<2>) -> Tensor<1> {
-        model.losses(hidden.select(0, self.target_states.clone()), &self.targets)
+        model.losses(self.target_hidden(hidden), &self.targets)
+    }
+
+    /// The states that predict a target.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[tokens, hidden_size]`, from [`Batch::hidden`]
+    /// - output: `[targets of all sequences, hidden_size]`, in the order of [`Batch::target_counts`]
+    pub fn target_hidden(&self, hidden: Tensor<2>) -> Tensor<2> {
+        hidden.select(0, self.target_states.clone())
     }
 
     /// The mean over each sequence's targets, `[targets of all sequences]` to `[sequences]`.

@@ -260,5 +260,4 @@ pub(crate) fn squares(x: Tensor<1>) -> f64 {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests;
