@@ -127,7 +127,8 @@ fn tokens(input: &Input) -> Result<f64, StageError> {
     let steps: Vec<Metric> = jsonl::read(&input.file(records::files::METRICS))?;
     let tokens: Option<Vec<f64>> = steps.iter().map(|step| step.values.get("tokens").copied()).collect();
     let tokens = tokens.ok_or_else(|| ResultsError::NoTokens { stage: input.stage.clone() });
-    Ok(tokens.map_err(StageError::failed)?.iter().sum())
+    // An empty sum is -0.
+    Ok(tokens.map_err(StageError::failed)?.iter().fold(0.0, |sum, tokens| sum + tokens))
 }
 
 /// Whether values published elsewhere belong to rows and columns of the table.
