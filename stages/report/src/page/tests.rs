@@ -146,7 +146,8 @@ impl Recipe {
             jsonl::write_json(&folder.join("funnel.json"), &funnel).unwrap();
         });
         recipe.cell("latent", &[], &[], ArtifactType::Figures, |folder| {
-            fs::write(folder.join("mind.svg"), format!("<svg><!-- {text} --></svg>")).unwrap();
+            fs::write(folder.join("mind.svg"), format!("<svg><!-- {} --></svg>", text::head(text, 200)))
+                .unwrap();
             jsonl::write_json(&folder.join("mind.json"), &json!({"silhouette": 0.25, "label": text}))
                 .unwrap();
         });
@@ -185,7 +186,7 @@ fn everything_of_a_recipe_is_on_the_page() {
     for words in [
         "retort run tiny.yaml",
         "All of it",
-        "not reproduced</span> <strong>mind wins by far",
+        "undecided</span> <strong>mind wins by far",
         "loss over steps. mind: from 4 to 1.",
         "The assistant&#x27;s story: mind",
         "alpha: weight of each perspective",
@@ -230,7 +231,10 @@ fn text_of_others_stays_text() {
     assert!(page.contains("mind says: &lt;script&gt;alert(1)&lt;&#x2f;script&gt;&lt;&#x2f;style&gt;"));
     assert!(page.contains("‹U+202E›gnp.exe‹U+0000›‹U+2066›"));
     assert!(!page.contains(['\u{202e}', '\u{2066}', '\u{0}']));
-    assert_eq!(page.matches("onerror=").count(), page.matches("&lt;img src=x onerror=").count());
+    // As text, or percent-encoded inside a picture.
+    let harmless = ["&lt;img src=x onerror=", "%3Cimg src=x onerror="].map(|text| page.matches(text).count());
+    assert!(harmless.iter().all(|count| *count > 0));
+    assert_eq!(page.matches("onerror=").count(), harmless.iter().sum::<usize>());
 }
 
 #[test]
@@ -262,6 +266,6 @@ fn what_is_missing_is_named_with_the_remedy() {
     });
     recipe.facts.cells[1].state = State::Outdated;
     let page = recipe.page();
-    assert!(page.contains("1 cells have no result and 1 have one of an earlier state"));
+    assert!(page.contains("Cells without a result: 1. Cells whose result is of an earlier state"));
     assert!(page.contains("<bdi>student[mind,3]</bdi>: missing; <bdi>never run</bdi>"));
 }

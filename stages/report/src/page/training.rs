@@ -99,7 +99,8 @@ pub(super) fn read(facts: &Facts, axes: &Axes) -> Result<Vec<Training>, StageErr
     for (_, groups) in &mut stages {
         groups.sort_by_key(|group| axes.place(&group.label));
     }
-    Ok(stages.into_iter().map(|(stage, groups)| training(stage, &groups)).collect())
+    // What comes last in a recipe is what it is about.
+    Ok(stages.into_iter().rev().map(|(stage, groups)| training(stage, &groups)).collect())
 }
 
 fn training(stage: String, groups: &[Group]) -> Training {
