@@ -96,7 +96,7 @@ fn the_report_and_the_difference_of_two_runs(project: &Project) {
         "Accuracy by method and task",
         "training tokens",
         "mind beats the best baseline in distribution",
-        "The assistant&#x27;s story: mind",
+        "The assistant's story: mind",
         "data:image/svg+xml,",
         "questions are kept, with",
         "data-column=\"calendar\"",
