@@ -391,7 +391,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         Command::Table { recipe, table, format } => {
             work::table(kinds, &load(kinds, &recipe)?, &store()?, table.as_deref(), format)
         }
-        Command::Report { recipe, output } => report::report(kinds, &recipe, &store()?, output),
+        Command::Report { recipe, output } => self::report::report(kinds, &recipe, &store()?, output),
         Command::Show { recipe, cell, records, path } => {
             inspect::show(&load(kinds, &recipe)?, &store()?, &cell, records, path)
         }

@@ -441,6 +441,38 @@ fn tokens_and_published_values_stand_beside_results_in_every_format() {
 }
 
 #[test]
+fn two_tables_are_compared_value_by_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, results: &Results, params: &Json| {
+        let table = results.table(params).unwrap();
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        jsonl::write_json(&path.join(files::JSON), &table).unwrap();
+        path
+    };
+    let labels = |method| [("method", method)];
+    let claim = json!({"b wins": {"left": "b.gsm8k", "right": "a.gsm8k", "at_least": 0}});
+    let params = json!({"rows": "method", "columns": "task", "claims": claim});
+    let before = Results::new().add("gsm8k", &labels("a"), 40, 100).add("gsm8k", &labels("b"), 90, 100);
+    let before = save("before", &before.add("gsm8k", &labels("c"), 1, 100), &params);
+    let after = Results::new().add("gsm8k", &labels("a"), 40, 100).add("gsm8k", &labels("b"), 20, 100);
+    let after = save("after", &after.add("gsm8k", &labels("d"), 1, 100), &params);
+    assert_eq!(compare(&before, &before).unwrap(), Vec::<String>::new());
+    assert_eq!(
+        compare(&before, &after).unwrap(),
+        [
+            "b.gsm8k: 90.0 -> 20.0 (-70.0)",
+            "d.gsm8k: new, 1.0",
+            "row c: gone",
+            "claim b wins: reproduced -> not reproduced",
+        ]
+    );
+    let tokens = json!({"rows": "method", "columns": "task", "value": "tokens"});
+    let tokens = save("tokens", &Results::new().add("gsm8k", &labels("a"), 40, 100), &tokens);
+    assert_eq!(compare(&before, &tokens).unwrap(), ["shows tokens instead of accuracy"]);
+}
+
+#[test]
 fn a_wide_table_is_cut_into_blocks() {
     let tasks = [
         "arithmetic",
