@@ -97,7 +97,7 @@ fn the_report_and_the_difference_of_two_runs(project: &Project) {
         "training tokens",
         "mind beats the best baseline in distribution",
         "The assistant's story: mind",
-        "data:image/svg+xml,",
+        "data:image&#x2f;svg+xml,",
         "questions are kept, with",
         "data-column=\"calendar\"",
         "data-perspective=\"",

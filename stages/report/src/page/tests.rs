@@ -196,7 +196,7 @@ fn everything_of_a_recipe_is_on_the_page() {
         "undistilled says: plain words",
         "mind says: plain words",
         "planning thinks: plain words",
-        "data:image/svg+xml,%3Csvg%3E",
+        "data:image&#x2f;svg+xml,%3Csvg%3E",
         "<dt>silhouette</dt><dd><bdi>0.25</bdi></dd>",
         "<td>earlier (reused)</td>",
     ] {

@@ -3,7 +3,10 @@
 //! Values without a slash in their name are curves, one line a row. `alpha/planning` is a row of the heat map `alpha`,
 //! `m/planning/induction` a field of the matrix `m`. Steps are gathered in stretches, and runs (seeds) averaged.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet},
+};
 
 use contract::{
     ArtifactType, StageError, jsonl,
@@ -99,8 +102,11 @@ pub(super) fn read(facts: &Facts, axes: &Axes) -> Result<Vec<Training>, StageErr
     for (_, groups) in &mut stages {
         groups.sort_by_key(|group| axes.place(&group.label));
     }
-    // What comes last in a recipe is what it is about.
-    Ok(stages.into_iter().rev().map(|(stage, groups)| training(stage, &groups)).collect())
+    // First what the table's rows trained, then what comes last in the recipe.
+    stages.reverse();
+    let in_table = |group: &&Group| axes.place(&group.label) < axes.order.len();
+    stages.sort_by_key(|(_, groups)| Reverse(groups.iter().filter(in_table).count()));
+    Ok(stages.into_iter().map(|(stage, groups)| training(stage, &groups)).collect())
 }
 
 fn training(stage: String, groups: &[Group]) -> Training {
