@@ -148,7 +148,7 @@ fn column(
         };
         let next = Shown {
             id: id.clone(),
-            question: question.map(|question| asked(question)),
+            question: question.map(asked),
             gold: question.map(|question| short(&question.answer)),
             change,
             answers: all.iter().filter_map(answer).collect(),
