@@ -91,6 +91,7 @@ impl Recipe {
                         extracted: Some("7".into()),
                         correct: correct[at],
                         truncated: false,
+                        undecided: false,
                         tokens: 3,
                     })
                     .collect();
