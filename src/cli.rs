@@ -23,9 +23,11 @@ use crate::{
 };
 
 mod collect;
+mod diff;
 mod draw;
 mod inspect;
 mod models;
+mod report;
 mod schema;
 mod work;
 
@@ -136,6 +138,14 @@ enum Command {
         #[arg(long, value_enum, default_value = "terminal")]
         format: TableFormat,
     },
+    /// Write the report: one HTML file with results, curves, figures, samples and cost, that needs no network
+    Report {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// The file, or `-` for stdout; `<name of the recipe>-report.html` by default
+        #[arg(long, short)]
+        output: Option<PathBuf>,
+    },
     /// Print an artifact readably
     Show {
         #[command(flatten)]
@@ -220,6 +230,13 @@ enum Command {
     },
     /// List the runs of the store
     Runs,
+    /// Say what changed from one run to another: in the recipe, in results and in artifacts
+    Diff {
+        /// The earlier run, as `runs` names it
+        run_a: String,
+        /// The later run
+        run_b: String,
+    },
     /// Print the events of a run
     Logs {
         /// The run, as `runs` names it; the last one by default
@@ -383,6 +400,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         Command::Table { recipe, table, format } => {
             work::table(kinds, &load(kinds, &recipe)?, &store()?, table.as_deref(), format)
         }
+        Command::Report { recipe, output } => self::report::report(kinds, &recipe, &store()?, output),
         Command::Show { recipe, cell, records, path } => {
             inspect::show(&load(kinds, &recipe)?, &store()?, &cell, records, path)
         }
@@ -428,6 +446,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         Command::Tensorboard { recipe, cell, folder } => {
             inspect::tensorboard(&load(kinds, &recipe)?, &store()?, &cell, &folder)
         }
+        Command::Diff { run_a, run_b } => diff::diff(kinds, &store()?, &run_a, &run_b),
         Command::Runs => inspect::runs(&store()?),
         Command::Logs { run, cell, json } => inspect::logs(&store()?, run.as_deref(), cell.as_deref(), json),
         Command::Gc { dry_run, max_size } => {

@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
 };
 
-use contract::{Arity, Kind, Port, Resources};
+use contract::{Kind, Port, Resources};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
@@ -339,7 +339,7 @@ impl Graph {
             let needs: Vec<&DraftNeed> =
                 draft.needs.iter().filter(|need| need.port.name == port.name).collect();
             if needs.is_empty() {
-                if port.arity != Arity::Optional && !draft.unjoined.contains(&port.name) {
+                if !port.arity.may_be_empty() && !draft.unjoined.contains(&port.name) {
                     mistakes.push(ports::missing(draft, *port, &self.stages));
                 }
                 continue;
@@ -351,11 +351,11 @@ impl Graph {
             if needs.iter().any(|need| drafts[need.stage].spoiled) {
                 continue;
             }
-            if port.arity != Arity::Many && sources.len() != 1 {
+            if !port.arity.takes_many() && sources.len() != 1 {
                 mistakes.push(self.wrong_count(&cell, needs[0], sources.len()));
                 continue;
             }
-            if port.arity == Arity::Many {
+            if port.arity.takes_many() {
                 sources.sort_by(|a, b| (&a.labels, a.cell).cmp(&(&b.labels, b.cell)));
             }
             if !sources.is_empty() {
@@ -376,7 +376,7 @@ impl Graph {
         let free = producer.axes.len() - shared.len();
         let source = |cell: usize| {
             let mut labels = BTreeMap::new();
-            if need.port.arity == Arity::Many {
+            if need.port.arity.takes_many() {
                 let own = |axis: &str| axes.iter().any(|(name, _)| name == axis);
                 labels.extend(self.cells[cell].axes.iter().filter(|(axis, _)| !own(axis)).cloned());
                 if several {

@@ -4,6 +4,8 @@ use std::{net::SocketAddr, path::Path, sync::atomic::AtomicBool};
 
 use contract::{Kind, StageError};
 
+pub use report::page::{Artifact, CellFacts, Facts, RunFacts, State};
+
 /// What the engine is given: kinds, and the few things beside cells that are theirs to know.
 pub struct Kinds {
     /// Every kind, in the order of a recipe.
@@ -12,6 +14,10 @@ pub struct Kinds {
     pub table: &'static dyn Kind,
     /// Prints a finished table.
     pub render_table: fn(&Path, TableFormat) -> Result<String, StageError>,
+    /// Says what differs between two finished tables, one line a value.
+    pub compare_tables: fn(&Path, &Path) -> Result<Vec<String>, StageError>,
+    /// Writes what is known of a recipe as an HTML page.
+    pub render_report: fn(&Facts) -> Result<String, StageError>,
     /// Backends a recipe may name, built in or not.
     pub backends: &'static [&'static str],
     /// Number formats that some backend computes in.
@@ -117,6 +123,8 @@ pub const KINDS: Kinds = Kinds {
     ],
     table: &report::Report,
     render_table,
+    compare_tables: report::compare,
+    render_report: report::page::render,
     backends: backends::NAMES,
     dtypes: backends::DTYPES,
     backend_report: backends::report,

@@ -3,7 +3,7 @@
 //! Everything else that wants to know what happened reads it: `runs`, `logs`, reports. Writing it never fails a run.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     fs::{self, File},
     io::{BufWriter, Write},
     path::PathBuf,
@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use crate::{
     fingerprint::Fingerprint,
     graph::Graph,
+    history::History,
     run::{CellEvent, Listener, Outcome},
     store::Store,
 };
@@ -34,6 +35,18 @@ pub struct RunSummary {
     pub begin: Value,
     /// The last event, if the run came to its end.
     pub end: Option<Value>,
+}
+
+impl RunSummary {
+    /// How it ended, in words.
+    pub fn state(&self) -> String {
+        match &self.end {
+            None => "did not end".to_owned(),
+            Some(end) if end["interrupted"] == true => "interrupted".to_owned(),
+            Some(end) if end["failed"] != 0 => format!("{} failed", end["failed"]),
+            Some(_) => "done".to_owned(),
+        }
+    }
 }
 
 fn now() -> String {
@@ -59,11 +72,14 @@ impl RunLog {
         log
     }
 
-    /// Writes how the run ended.
-    pub fn end(&mut self, outcome: &Outcome) {
+    /// Writes how the run ended, and what each finished cell had become.
+    pub fn end(&mut self, graph: &Graph, history: &History, outcome: &Outcome) {
+        let cells = outcome.outputs.keys().map(|cell| graph.cells[*cell].name.0.as_str());
+        let cells: BTreeMap<&str, &Fingerprint> =
+            cells.filter_map(|cell| Some((cell, history.latest(cell)?))).collect();
         self.write(json!({
             "event": "end", "ran": outcome.ran, "reused": outcome.reused, "failed": outcome.failed.len(),
-            "skipped": outcome.skipped, "interrupted": outcome.interrupted,
+            "skipped": outcome.skipped, "interrupted": outcome.interrupted, "cells": cells,
         }));
     }
 

@@ -206,12 +206,7 @@ fn show_tensors(path: &Path, text: &mut String) {
 pub(super) fn runs(store: &Store) -> Result<u8, CliError> {
     let mut text = String::new();
     for run in log::runs(store) {
-        let state = match &run.end {
-            None => "did not end".to_owned(),
-            Some(end) if end["interrupted"] == true => "interrupted".to_owned(),
-            Some(end) if end["failed"] != 0 => format!("{} failed", end["failed"]),
-            Some(_) => "done".to_owned(),
-        };
+        let state = run.state();
         let ran = run
             .end
             .as_ref()

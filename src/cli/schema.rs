@@ -37,6 +37,7 @@ pub(super) fn kinds(kinds: &Kinds, name: Option<&str>, as_json: bool) -> Result<
                     Arity::One => "",
                     Arity::Optional => ", optional",
                     Arity::Many => ", any number",
+                    Arity::Any => ", any number or none",
                 };
                 let artifact = port.artifact.name();
                 writeln!(text, "  {label:4} {}: {artifact}{arity}. {}", port.name, port.about).ok();

@@ -107,7 +107,7 @@ pub(super) fn run(
     let started = Instant::now();
     let listeners: &mut [&mut dyn Listener] = &mut [&mut log, &mut reporter];
     let outcome = execute(graph, &plan, store, &mut history, &id, &options, &cancelled, listeners)?;
-    log.end(&outcome);
+    log.end(graph, &history, &outcome);
     reporter.finish();
     print_tables(kinds, graph, store, &|cell| outcome.outputs.get(&cell).cloned())?;
     if !settings.quiet {

@@ -29,10 +29,18 @@ pub(super) fn join(recipe: &Recipe, drafts: &mut [Draft<'_>], mistakes: &mut Vec
     let first_table = recipe.stages.len();
     for (offset, table) in recipe.tables.iter().enumerate() {
         let draft = &mut drafts[first_table + offset];
-        let Some(port) = draft.kind.and_then(|kind| kind.inputs().first()) else { continue };
+        let Some((port, others)) = draft.kind.and_then(|kind| kind.inputs().split_first()) else { continue };
         match &table.from {
             Some(from) => {
                 for from in from {
+                    // What the first port does not take goes to the port that does.
+                    let port = match others
+                        .iter()
+                        .find(|other| !makes(from, *port, &known) && makes(from, **other, &known))
+                    {
+                        Some(other) => other,
+                        None => port,
+                    };
                     match resolve_need(*port, from, &known, mistakes) {
                         Some(need) => draft.needs.push(need),
                         None => draft.unjoined.push(port.name),
@@ -49,6 +57,14 @@ pub(super) fn join(recipe: &Recipe, drafts: &mut [Draft<'_>], mistakes: &mut Vec
             }
         }
     }
+}
+
+/// Whether `stage` or `stage.port` is something that a port takes.
+fn makes(from: &Spanned<String>, port: Port, known: &[(String, Option<&'static dyn Kind>, bool)]) -> bool {
+    let (stage, output) = from.value.split_once('.').unwrap_or((&from.value, ""));
+    let kind = known.iter().find(|(name, _, _)| name == stage).and_then(|(_, kind, _)| *kind);
+    let mut outputs = kind.map_or(&[][..], |kind| kind.outputs()).iter();
+    outputs.any(|made| made.artifact == port.artifact && (output.is_empty() || output == made.name))
 }
 
 fn resolve_need(

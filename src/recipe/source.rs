@@ -74,6 +74,11 @@ impl SourceMap {
         &self.get(source).folder
     }
 
+    /// Every text with the name it goes by, files and `--set` arguments, in the order they were read.
+    pub fn all(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.sources.iter().map(|source| (source.name.as_str(), source.text.as_str()))
+    }
+
     /// The name shown to people: the file's path, or `--set ARGUMENT`.
     pub fn name(&self, source: SourceId) -> &str {
         &self.get(source).name

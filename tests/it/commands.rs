@@ -25,6 +25,39 @@ fn the_custom_kind_example_does_what_its_header_says() {
 }
 
 #[test]
+fn a_report_says_what_is_missing_and_a_diff_what_is_only_in_one_run() {
+    let project = Project::custom();
+    let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom-kind.yaml");
+    let nothing = project.run(&["report", recipe]).expect(2);
+    assert!(nothing.stderr.contains("no cell of `custom-kind` has a result yet"), "{}", nothing.stderr);
+    assert!(nothing.stderr.contains("help: `retort run "), "{}", nothing.stderr);
+
+    project.run(&["run", recipe, "hello[name=Ada]"]).expect(0);
+    let partly = project.run(&["report", recipe]).expect(0);
+    assert!(partly.stderr.contains("warning: 2 cells are missing or not up to date"), "{}", partly.stderr);
+    let page = std::fs::read_to_string(project.path("custom-kind-report.html")).unwrap();
+    assert!(page.contains("<bdi>hello[name=Grace]</bdi>: missing; <bdi>never run</bdi>"), "{page}");
+    assert!(page.contains("<bdi>greeting</bdi>: missing; <bdi>waits for hello[name=Grace]</bdi>"), "{page}");
+    assert!(page.contains("<th scope=\"row\"><bdi>hello[name=Ada]</bdi></th><td>up to date</td>"), "{page}");
+
+    // A changed recipe: the results of the earlier state are shown as outdated.
+    project.run(&["run", recipe]).expect(0);
+    let set = ["--set", "stages.hello.with.text=Hi"];
+    let outdated = project.run(&[&["report", recipe, "-o", "-"], &set[..]].concat()).expect(0);
+    assert!(
+        outdated.stdout.contains("<bdi>hello[name=Ada]</bdi>: outdated; <bdi>text: "),
+        "{}",
+        outdated.stdout
+    );
+    assert!(outdated.stdout.contains("--set stages.hello.with.text=Hi</code>"), "{}", outdated.stdout);
+
+    let runs = project.run(&["runs"]).expect(0).stdout;
+    let ids: Vec<&str> = runs.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let diff = project.run(&["diff", ids[0], ids[1]]).expect(0).stdout;
+    assert!(diff.contains(&format!("only in {}: greeting, hello[name=Grace]\n", ids[1])), "{diff}");
+}
+
+#[test]
 fn graphs_in_every_format() {
     let project = Project::custom();
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom-kind.yaml");

@@ -82,6 +82,50 @@ fn recipe_to_table_and_only_what_changed_again() {
     let shown = project.run(&arguments("show", &["accepted", "-n", "1"])).expect(0);
     assert!(shown.stdout.contains("The answer is \\boxed{"), "{}", shown.stdout);
     models_are_asked_and_exported(&project);
+    the_report_and_the_difference_of_two_runs(&project);
+}
+
+/// `report` and `diff`, where a finished pipeline has left results and two runs.
+fn the_report_and_the_difference_of_two_runs(project: &Project) {
+    let written = project.run(&arguments("report", &["-o", "report.html"])).expect(0);
+    assert!(written.stderr.starts_with("wrote report.html ("), "{}", written.stderr);
+    assert!(!written.stderr.contains("warning"), "{}", written.stderr);
+    let page = std::fs::read_to_string(project.path("report.html")).unwrap();
+    assert!(page.len() < 3_000_000, "{} bytes", page.len());
+    for words in [
+        "Accuracy by method and task",
+        "training tokens",
+        "mind beats the best baseline in distribution",
+        "The assistant's story: mind",
+        "data:image&#x2f;svg+xml,",
+        "questions are kept, with",
+        "data-column=\"calendar\"",
+        "data-perspective=\"",
+        "student[method=mind,seed=2]",
+    ] {
+        assert!(page.contains(words), "no `{words}` in the report");
+    }
+    assert!(!page.contains("Not complete"));
+    // Nothing in it is loaded from anywhere.
+    for address in ["src=\"http", "href=\"http", "url(http", "@import", "<link"] {
+        assert!(!page.contains(address), "{address}");
+    }
+    let again = project.run(&arguments("report", &["-o", "-"])).expect(0);
+    assert!(again.stdout == page, "two reports of one state differ");
+
+    let runs = project.run(&["runs"]).expect(0).stdout;
+    let ids: Vec<&str> = runs.lines().map(|line| line.split(' ').next().unwrap()).collect();
+    let [first, changed] = ids[..] else { panic!("{runs}") };
+    let diff = project.run(&["diff", first, changed]).expect(0).stdout;
+    assert!(diff.contains("\n  student (8 cells)\n    learning_rate: 0.002 -> 0.003\n"), "{diff}");
+    assert!(diff.contains("other inputs only: "), "{diff}");
+    assert!(diff.contains("\ntables.main\n"), "{diff}");
+    assert!(diff.contains("model of student (6)"), "{diff}");
+    assert!(!diff.contains("only in"), "{diff}");
+    let same = project.run(&["diff", first, first]).expect(0).stdout;
+    assert!(same.contains("no difference"), "{same}");
+    let unknown = project.run(&["diff", first, "yesterday"]).expect(2).stderr;
+    assert!(unknown.contains("there is no run `yesterday`"), "{unknown}");
 }
 
 /// `ask` and `export`, where a finished pipeline has left models.

@@ -40,7 +40,7 @@ pub(crate) fn table(
     results: Results,
     context: &Context,
 ) -> Result<TableData, StageError> {
-    let Results { rows, columns: names, cells, profiles } = results;
+    let Results { rows, columns: names, cells, profiles, training_tokens } = results;
     let mut grid = sample(params, &cells, context)?;
     let mut columns: Vec<Column> =
         names.iter().map(|name| Column { name: name.clone(), mean_of: Vec::new(), questions: 0 }).collect();
@@ -79,6 +79,7 @@ pub(crate) fn table(
         }
     }
     let column_names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
+    results::check_published(params, &rows, &column_names)?;
     let claims = params
         .claims
         .iter()
@@ -89,7 +90,11 @@ pub(crate) fn table(
     let take = |(row, name): (usize, String)| {
         let cells =
             (0..width).map(|column| grid.remove(&(row, column)).map(|sampled| sampled.cell)).collect();
-        Row { name, cells }
+        let published = params.published.get(&name).into_iter().flatten();
+        let published =
+            published.map(|(column, value)| (column.clone(), value / params.value.scale())).collect();
+        let tokens = training_tokens.get(&row).map(|tokens| statistics::mean(tokens));
+        Row { name, cells, training_tokens: tokens, published }
     };
     let rows = rows.into_iter().enumerate().map(take).collect();
     let mut table = TableData {
@@ -346,6 +351,9 @@ fn round(table: &mut TableData) {
             round(&mut difference.value);
             pair(&mut difference.interval);
         }
+    }
+    for row in &mut table.rows {
+        row.published.values_mut().chain(&mut row.training_tokens).for_each(round);
     }
     for claim in &mut table.claims {
         let means = claim.left.mean.iter_mut().chain(&mut claim.right.mean);

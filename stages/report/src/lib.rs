@@ -13,7 +13,10 @@ pub use table::{Cell, ClaimResult, Column, Difference, Mark, Row, Run, Side, Tab
 mod value;
 pub use value::{UnknownValue, Value};
 
+pub mod page;
+
 mod build;
+mod compare;
 mod expression;
 mod notes;
 mod render;
@@ -26,6 +29,7 @@ use contract::{ArtifactType, Context, Port, PortFlow, Stage, StageError, jsonl};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+pub use compare::compare;
 pub use render::{Format, render};
 
 /// The kind `report`.
@@ -73,6 +77,10 @@ pub struct ReportParams {
     /// The table's heading. Default: none.
     #[serde(default)]
     pub title: Option<String>,
+    /// Values published elsewhere, by row and column, in percent (in tokens for `value: tokens`): shown beside ours,
+    /// compared with nothing. Default: none.
+    #[serde(default)]
+    pub published: BTreeMap<String, BTreeMap<String, f64>>,
     /// Comparisons to check, by name. Default: none.
     #[serde(default)]
     pub claims: BTreeMap<String, Claim>,
@@ -100,14 +108,21 @@ impl Stage for Report {
     type Params = ReportParams;
 
     const NAME: &'static str = "report";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str =
         "a results table with intervals and significance, and claims checked against it";
     const SEEDED: bool = false;
     const COMPUTES: bool = false;
-    const INPUTS: &'static [Port] =
-        &[Port::input("scores", ArtifactType::Scores, PortFlow::Measures, "every result of the table")
-            .many()];
+    const INPUTS: &'static [Port] = &[
+        Port::input("scores", ArtifactType::Scores, PortFlow::Measures, "every result of the table").many(),
+        Port::input(
+            "metrics",
+            ArtifactType::Metrics,
+            PortFlow::Measures,
+            "the training behind each row: its tokens",
+        )
+        .any(),
+    ];
     const OUTPUTS: &'static [Port] =
         &[Port::output("table", ArtifactType::Table, "the table as JSON, Markdown, CSV and LaTeX")];
 
@@ -123,6 +138,11 @@ impl Stage for Report {
         for (group, columns) in &params.groups {
             if columns.is_empty() {
                 problem(format!("/groups/{group}"), "must name at least one column".into());
+            }
+        }
+        for (row, values) in &params.published {
+            for (column, _) in values.iter().filter(|(_, value)| !value.is_finite()) {
+                problem(format!("/published/{row}/{column}"), "must be a number".into());
             }
         }
         for (name, claim) in &params.claims {

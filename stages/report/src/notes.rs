@@ -29,6 +29,14 @@ pub(crate) fn explain(table: &TableData) -> Vec<String> {
             format!("one run a cell: nothing here says how another `{over}` would come out"),
         ]
     };
+    if table.rows.iter().any(|row| !row.published.is_empty()) {
+        notes.push(
+            "published: given in the recipe, measured elsewhere; compared with nothing here".to_owned(),
+        );
+    }
+    if table.rows.iter().any(|row| row.training_tokens.is_some()) {
+        notes.push("training tokens: target tokens a student was trained on, mean over trainings".to_owned());
+    }
     if let Some(row) = &table.relative_to {
         notes.push(format!("( ) difference to {row}"));
     }

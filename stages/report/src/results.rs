@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use contract::{
     Context, Digest, Input, StageError, jsonl,
-    records::{self, Prediction, Sampled, Scores},
+    records::{self, Metric, Prediction, Sampled, Scores},
 };
 
 use crate::{ReportParams, Value};
@@ -15,6 +15,8 @@ pub(crate) struct Results {
     pub(crate) columns: Vec<String>,
     pub(crate) cells: BTreeMap<(usize, usize), Vec<Outcome>>,
     pub(crate) profiles: Vec<String>,
+    /// Target tokens of each training behind a row.
+    pub(crate) training_tokens: BTreeMap<usize, Vec<f64>>,
 }
 
 /// One run.
@@ -45,6 +47,10 @@ pub(crate) enum ResultsError {
     Empty { stage: String },
     #[error("no {what} of the table is called `{name}`; there are `{known}`")]
     Unknown { what: &'static str, name: String, known: String },
+    #[error("metrics of stage `{stage}` belong to row `{row}`, which the table does not have")]
+    NoRow { stage: String, row: String },
+    #[error("metrics of stage `{stage}` do not count `tokens`")]
+    NoTokens { stage: String },
     #[error("group `{0}` has the name of a column")]
     GroupName(String),
 }
@@ -52,8 +58,13 @@ pub(crate) enum ResultsError {
 /// Reads every input.
 pub(crate) fn read(params: &ReportParams, context: &Context) -> Result<Results, StageError> {
     let inputs = context.inputs("scores");
-    let mut results =
-        Results { rows: Vec::new(), columns: Vec::new(), cells: BTreeMap::new(), profiles: Vec::new() };
+    let mut results = Results {
+        rows: Vec::new(),
+        columns: Vec::new(),
+        cells: BTreeMap::new(),
+        profiles: Vec::new(),
+        training_tokens: BTreeMap::new(),
+    };
     let mut labels: BTreeMap<(usize, usize, Option<String>), &Input> = BTreeMap::new();
     results.rows.extend(params.relative_to.clone());
     let mut names = (BTreeSet::new(), BTreeSet::new());
@@ -100,7 +111,41 @@ pub(crate) fn read(params: &ReportParams, context: &Context) -> Result<Results, 
     }
     context.progress(inputs.len(), inputs.len(), "results");
     results.check(params)?;
+    for input in context.inputs("metrics") {
+        let row = input.labels.get(&params.rows).or(input.labels.get("stage")).unwrap_or(&input.stage);
+        let Some(place) = results.rows.iter().position(|name| name == row) else {
+            let error = ResultsError::NoRow { stage: input.stage.clone(), row: row.clone() };
+            return Err(StageError::failed(error).with_help("leave the stage out of `from`"));
+        };
+        results.training_tokens.entry(place).or_default().push(tokens(input)?);
+    }
     Ok(results)
+}
+
+/// The target tokens of a training; none where nothing was trained.
+fn tokens(input: &Input) -> Result<f64, StageError> {
+    let steps: Vec<Metric> = jsonl::read(&input.file(records::files::METRICS))?;
+    let tokens: Option<Vec<f64>> = steps.iter().map(|step| step.values.get("tokens").copied()).collect();
+    let tokens = tokens.ok_or_else(|| ResultsError::NoTokens { stage: input.stage.clone() });
+    // An empty sum is -0.
+    Ok(tokens.map_err(StageError::failed)?.iter().fold(0.0, |sum, tokens| sum + tokens))
+}
+
+/// Whether values published elsewhere belong to rows and columns of the table.
+pub(crate) fn check_published(
+    params: &ReportParams,
+    rows: &[String],
+    columns: &[String],
+) -> Result<(), StageError> {
+    for (row, values) in &params.published {
+        if !rows.contains(row) {
+            return Err(unknown("row", row, rows));
+        }
+        if let Some(column) = values.keys().find(|column| !columns.contains(column)) {
+            return Err(unknown("column", column, columns));
+        }
+    }
+    Ok(())
 }
 
 impl Results {

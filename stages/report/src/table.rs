@@ -2,7 +2,7 @@
 //!
 //! Rates are fractions of 1 here and percentages in every text format but CSV.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +54,12 @@ pub struct Row {
     pub name: String,
     /// Its cells, one a column; `None` is missing.
     pub cells: Vec<Option<Cell>>,
+    /// Target tokens its students were trained on, the mean over trainings; `None` where no metrics were given.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub training_tokens: Option<f64>,
+    /// Values published elsewhere, by column, in the unit of the cells.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub published: BTreeMap<String, f64>,
 }
 
 /// The results of one row in one column.

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use contract::{
     Kind,
     bench::Bench,
-    records::{self, Prediction, Sampled, Scores},
+    records::{self, Metric, Prediction, Sampled, Scores},
 };
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -38,6 +38,21 @@ impl Results {
         write_scores(&path, task, answers);
         self.count += 1;
         self.bench = self.bench.input("scores", &path, labels);
+        self
+    }
+
+    /// The training of some students: one line a step, each of so many tokens.
+    fn training(mut self, labels: &[(&str, &str)], tokens: &[f64]) -> Self {
+        let path = self.folder.path().join(format!("training{}", self.count));
+        self.count += 1;
+        fs::create_dir(&path).unwrap();
+        let line = |(step, tokens): (usize, &f64)| Metric {
+            step: step + 1,
+            values: BTreeMap::from([("tokens".to_owned(), *tokens)]),
+        };
+        let lines: Vec<Metric> = tokens.iter().enumerate().map(line).collect();
+        jsonl::write(&path.join(records::files::METRICS), &lines).unwrap();
+        self.bench = self.bench.input("metrics", &path, labels);
         self
     }
 
@@ -227,7 +242,7 @@ fn missing_cells_are_missing_everywhere() {
     assert!(
         render(&table, Format::Terminal).contains("b.id – - a.id 50.0 = unknown (`b` in `id` is missing)")
     );
-    assert!(render(&table, Format::Csv).contains("\nb,svamp,,,,,,,,,,,,,\n"));
+    assert!(render(&table, Format::Csv).contains("\nb,svamp,,,,,,,,,,,,,,,\n"));
 }
 
 #[test]
@@ -417,6 +432,86 @@ claims
     undistilled.svamp 25.0 - sft.svamp 55.0 = -30.0 [-45.0, -15.0], claimed at least +0.0
 "
     );
+}
+
+#[test]
+fn tokens_and_published_values_stand_beside_results_in_every_format() {
+    let student = |method, seed| [("method", method), ("seed", seed)];
+    let results = || {
+        methods()
+            .training(&student("sft", "1"), &[5e5, 7e5])
+            .training(&student("sft", "2"), &[1e6])
+            .training(&student("mind", "1"), &[4321.0])
+            .training(&[("method", "undistilled")], &[])
+    };
+    let mut params = params();
+    params["published"] = json!({"mind": {"gsm8k": 71.25, "id": 60}, "sft": {"gsm8k": 99}});
+    let table = results().table(&params).unwrap();
+    let tokens: Vec<Option<f64>> = table.rows.iter().map(|row| row.training_tokens).collect();
+    assert_eq!(tokens, [Some(0.0), Some(1.1e6), Some(4321.0)]);
+    // A published 99 % marks nothing and changes nothing.
+    let cells = |table: &TableData| table.rows.iter().map(|row| row.cells.clone()).collect::<Vec<_>>();
+    assert_eq!(cells(&table), cells(&methods().table(&self::params()).unwrap()));
+
+    let terminal = render(&table, Format::Terminal);
+    for words in ["gsm8k published", "training tokens", "1.1 M", "4321", "71.2", "99.0", "id published"] {
+        assert!(terminal.contains(words), "no `{words}`:\n{terminal}");
+    }
+    assert!(!terminal.contains("svamp published") && !terminal.contains("-0\n"), "{terminal}");
+    let markdown = render(&table, Format::Markdown);
+    assert!(
+        markdown.contains("| gsm8k | gsm8k published | svamp | id (mean) | id published | training tokens |")
+    );
+    assert!(markdown.contains("| 99.0 | 55.0 ± 7.1"), "{markdown}");
+    let latex = render(&table, Format::Latex);
+    assert!(latex.contains("\\begin{tabular}{lrrrrrr}") && latex.contains(" & 1.1 M \\\\"), "{latex}");
+    let csv = render(&table, Format::Csv);
+    assert!(csv.contains(",mark,published,training_tokens\n"), "{csv}");
+    assert!(csv.lines().any(|line| line.starts_with("mind,gsm8k,0.75,") && line.ends_with(",0.7125,4321")));
+    let json: Json = serde_json::from_str(&render(&table, Format::Json)).unwrap();
+    assert_eq!(json["rows"][1]["training_tokens"], 1.1e6);
+    assert_eq!(json["rows"][1]["published"]["gsm8k"], 0.99);
+
+    params["published"] = json!({"mnd": {"gsm8k": 1}});
+    assert!(results().error(&params).0.starts_with("no row of the table is called `mnd`"));
+    params["published"] = json!({"mind": {"gsm9k": 1}});
+    assert!(results().error(&params).0.starts_with("no column of the table is called `gsm9k`"));
+    params["published"] = json!({});
+    let (error, help) = methods().training(&student("mnd", "1"), &[1.0]).error(&params);
+    assert_eq!(error, "metrics of stage `metrics` belong to row `mnd`, which the table does not have");
+    assert_eq!(help, "leave the stage out of `from`");
+}
+
+#[test]
+fn two_tables_are_compared_value_by_value() {
+    let folder = tempfile::tempdir().unwrap();
+    let save = |name: &str, results: &Results, params: &Json| {
+        let table = results.table(params).unwrap();
+        let path = folder.path().join(name);
+        fs::create_dir(&path).unwrap();
+        jsonl::write_json(&path.join(files::JSON), &table).unwrap();
+        path
+    };
+    let labels = |method| [("method", method)];
+    let claim = json!({"b wins": {"left": "b.gsm8k", "right": "a.gsm8k", "at_least": 0}});
+    let params = json!({"rows": "method", "columns": "task", "claims": claim});
+    let before = Results::new().add("gsm8k", &labels("a"), 40, 100).add("gsm8k", &labels("b"), 90, 100);
+    let before = save("before", &before.add("gsm8k", &labels("c"), 1, 100), &params);
+    let after = Results::new().add("gsm8k", &labels("a"), 40, 100).add("gsm8k", &labels("b"), 20, 100);
+    let after = save("after", &after.add("gsm8k", &labels("d"), 1, 100), &params);
+    assert_eq!(compare(&before, &before).unwrap(), Vec::<String>::new());
+    assert_eq!(
+        compare(&before, &after).unwrap(),
+        [
+            "b.gsm8k: 90.0 -> 20.0 (-70.0)",
+            "d.gsm8k: new, 1.0",
+            "row c: gone",
+            "claim b wins: reproduced -> not reproduced",
+        ]
+    );
+    let tokens = json!({"rows": "method", "columns": "task", "value": "tokens"});
+    let tokens = save("tokens", &Results::new().add("gsm8k", &labels("a"), 40, 100), &tokens);
+    assert_eq!(compare(&before, &tokens).unwrap(), ["shows tokens instead of accuracy"]);
 }
 
 #[test]

@@ -21,14 +21,16 @@ pub(super) fn render(table: &TableData) -> String {
         "difference_low",
         "difference_high",
         "mark",
+        "published",
+        "training_tokens",
     ];
     let mut write = |record: &[String]| writer.write_record(record).expect("a vector takes every record");
     write(&header.map(str::to_owned));
     for row in &table.rows {
         for (column, cell) in table.columns.iter().zip(&row.cells) {
             let mut record = vec![row.name.clone(), column.name.clone()];
+            let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
             if let Some(cell) = cell {
-                let number = |value: Option<f64>| value.map(|value| value.to_string()).unwrap_or_default();
                 let difference = cell.difference.as_ref();
                 let interval = difference.map(|difference| difference.interval);
                 record.extend([
@@ -51,7 +53,9 @@ pub(super) fn render(table: &TableData) -> String {
                     },
                 ]);
             }
-            record.resize(header.len(), String::new());
+            record.resize(header.len() - 2, String::new());
+            record.push(number(row.published.get(&column.name).copied()));
+            record.push(number(row.training_tokens));
             write(&record);
         }
     }

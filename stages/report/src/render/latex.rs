@@ -1,31 +1,39 @@
 //! A LaTeX `table` that needs `booktabs`: bold is best, a raised `=` is tied.
 
-use super::MISSING;
+use super::{MISSING, Shown, tokens};
 use crate::{Cell, Mark, TableData};
 
 pub(super) fn render(table: &TableData) -> String {
+    let layout = table.layout();
     let title = table.title.as_ref().map(|title| format!("{}: ", escaped(title))).unwrap_or_default();
     let mut lines = vec![
         "% needs \\usepackage{booktabs}".to_owned(),
         "\\begin{table}".to_owned(),
         "\\centering".to_owned(),
         format!("\\caption{{{title}{}}}", escaped(&table.caption())),
-        format!("\\begin{{tabular}}{{l{}}}", "r".repeat(table.columns.len())),
+        format!("\\begin{{tabular}}{{l{}}}", "r".repeat(layout.len())),
         "\\toprule".to_owned(),
-        row(&table.rows_axis, table.headings().iter().map(|heading| escaped(heading))),
+        row(&table.rows_axis, layout.iter().map(|shown| escaped(&table.heading(*shown)))),
         "\\midrule".to_owned(),
     ];
     for own in &table.rows {
-        lines.push(row(&own.name, own.cells.iter().map(|cell| show(table, cell.as_ref()))));
-        let intervals = own.cells.iter().map(|cell| {
-            cell.as_ref().map_or_else(String::new, |cell| {
+        let cell = |shown: &Shown| match *shown {
+            Shown::Results(place) => show(table, own.cells[place].as_ref()),
+            Shown::Published(place) => escaped(&table.published(own, place)),
+            Shown::Tokens => escaped(&tokens(own)),
+        };
+        lines.push(row(&own.name, layout.iter().map(cell)));
+        let interval = |shown: &Shown| match *shown {
+            Shown::Results(place) => own.cells[place].as_ref().map_or_else(String::new, |cell| {
                 format!("{{\\scriptsize {}}}", table.range(cell.interval).replace('-', "$-$"))
-            })
-        });
+            }),
+            Shown::Published(_) | Shown::Tokens => String::new(),
+        };
+        let intervals = layout.iter().map(interval);
         lines.push(row("", intervals));
     }
     lines.push("\\midrule".to_owned());
-    lines.push(row("questions", table.columns.iter().map(|column| column.questions.to_string())));
+    lines.push(row("questions", layout.iter().map(|shown| table.questions(*shown))));
     lines.extend(
         ["\\bottomrule", "\\end{tabular}", "", "\\smallskip", "\\raggedright\\footnotesize"]
             .map(str::to_owned),

@@ -1,6 +1,6 @@
 //! GitHub Markdown: bold is best, `=` is tied.
 
-use super::MISSING;
+use super::{MISSING, Shown, tokens};
 use crate::{Cell, Mark, TableData};
 
 pub(super) fn render(table: &TableData) -> String {
@@ -10,15 +10,21 @@ pub(super) fn render(table: &TableData) -> String {
     }
     text.push_str(&format!("{}\n\n", escaped(&table.caption())));
     let mut line = |cells: Vec<String>| text.push_str(&format!("| {} |\n", cells.join(" | ")));
-    let headings = table.headings();
+    let layout = table.layout();
     let first = |name: &str| vec![escaped(name)];
-    line([first(&table.rows_axis), headings.iter().map(|heading| escaped(heading)).collect()].concat());
-    line([vec!["---".to_owned()], vec!["---:".to_owned(); headings.len()]].concat());
+    let headings = layout.iter().map(|shown| escaped(&table.heading(*shown))).collect();
+    line([first(&table.rows_axis), headings].concat());
+    line([vec!["---".to_owned()], vec!["---:".to_owned(); layout.len()]].concat());
     for row in &table.rows {
-        let cells = row.cells.iter().map(|cell| show(table, cell.as_ref())).collect();
+        let cell = |shown: &Shown| match *shown {
+            Shown::Results(place) => show(table, row.cells[place].as_ref()),
+            Shown::Published(place) => table.published(row, place),
+            Shown::Tokens => tokens(row),
+        };
+        let cells = layout.iter().map(cell).collect();
         line([first(&row.name), cells].concat());
     }
-    let questions = table.columns.iter().map(|column| column.questions.to_string()).collect();
+    let questions = layout.iter().map(|shown| table.questions(*shown)).collect();
     line([first("questions"), questions].concat());
     text.push('\n');
     for note in &table.notes {

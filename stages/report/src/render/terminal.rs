@@ -1,6 +1,6 @@
 //! Aligned plain text: two lines a row, and as many blocks of columns as the width asks for.
 
-use super::{MISSING, sign};
+use super::{MISSING, Shown, sign, tokens};
 use crate::{Cell, TableData};
 
 /// Widest line of a table, in characters.
@@ -45,7 +45,7 @@ fn blocks(table: &TableData) -> Vec<Vec<String>> {
     }
     names.push("questions".to_owned());
     let names = padded(names);
-    let columns: Vec<Vec<String>> = (0..table.columns.len()).map(|place| column(table, place)).collect();
+    let columns: Vec<Vec<String>> = table.layout().into_iter().map(|shown| column(table, shown)).collect();
 
     let mut blocks: Vec<Vec<String>> = Vec::new();
     for column in columns {
@@ -67,15 +67,19 @@ fn blocks(table: &TableData) -> Vec<Vec<String>> {
 }
 
 /// One column's lines, padded to one width.
-fn column(table: &TableData, place: usize) -> Vec<String> {
-    let mut lines = vec![table.headings()[place].clone(), String::new()];
+fn column(table: &TableData, shown: Shown) -> Vec<String> {
+    let mut lines = vec![table.heading(shown), String::new()];
     for row in &table.rows {
-        lines.extend(row.cells[place].as_ref().map_or_else(
-            || [MISSING.to_owned(), String::new()],
-            |cell| [first(table, cell), table.range(cell.interval)],
-        ));
+        lines.extend(match shown {
+            Shown::Results(place) => row.cells[place].as_ref().map_or_else(
+                || [MISSING.to_owned(), String::new()],
+                |cell| [first(table, cell), table.range(cell.interval)],
+            ),
+            Shown::Published(place) => [table.published(row, place), String::new()],
+            Shown::Tokens => [tokens(row), String::new()],
+        });
     }
-    lines.push(table.columns[place].questions.to_string());
+    lines.push(table.questions(shown));
     padded(lines)
 }
 

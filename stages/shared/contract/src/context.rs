@@ -40,8 +40,8 @@ pub struct Input {
     pub digest: Digest,
     /// The stage that made it.
     pub stage: String,
-    /// The axis values of the cell that made it, by axis, as text. Only on [`crate::Arity::Many`] ports do they
-    /// belong to the fingerprint, and only there are they filled in.
+    /// The axis values of the cell that made it, by axis, as text. Only on ports that take many do they belong to
+    /// the fingerprint, and only there are they filled in.
     pub labels: BTreeMap<String, String>,
 }
 

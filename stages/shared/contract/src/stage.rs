@@ -35,6 +35,24 @@ pub enum ArtifactType {
     Other(&'static str),
 }
 
+impl Arity {
+    /// Whether a port takes more than one artifact, each with its axis labels.
+    pub fn takes_many(self) -> bool {
+        match self {
+            Self::Many | Self::Any => true,
+            Self::One | Self::Optional => false,
+        }
+    }
+
+    /// Whether a port may stay empty.
+    pub fn may_be_empty(self) -> bool {
+        match self {
+            Self::Optional | Self::Any => true,
+            Self::One | Self::Many => false,
+        }
+    }
+}
+
 impl ArtifactType {
     /// The name shown to people, in kebab-case.
     pub fn name(self) -> &'static str {
@@ -64,6 +82,8 @@ pub enum Arity {
     Optional,
     /// One or more: every cell of the stages named in `needs`, each with its axis labels.
     Many,
+    /// As [`Arity::Many`], or none.
+    Any,
 }
 
 /// What an input port does with held-out questions (a test split).
@@ -118,6 +138,11 @@ impl Port {
     /// The same port, taking any number of artifacts, at least one.
     pub const fn many(self) -> Self {
         Self { arity: Arity::Many, ..self }
+    }
+
+    /// The same port, taking any number of artifacts, or none.
+    pub const fn any(self) -> Self {
+        Self { arity: Arity::Any, ..self }
     }
 }
 
