@@ -22,6 +22,7 @@ use crate::{
     store::{Store, StoreError, Use},
 };
 
+mod cell;
 mod collect;
 mod draw;
 mod inspect;
@@ -231,6 +232,14 @@ enum Command {
         #[arg(long, default_value = "0")]
         max_size: String,
     },
+    /// Compute one cell from its record, as jobs on a cluster do
+    Cell {
+        /// A `job.json`, or the fingerprint of a cell that a run has submitted from this store
+        record: String,
+        /// What this attempt is called in its result
+        #[arg(long, default_value = "by hand")]
+        attempt: String,
+    },
     /// List the kinds of stages with their ports and params
     Kinds {
         /// One kind in full
@@ -421,6 +430,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         Command::Gc { dry_run, max_size } => {
             collect::gc(&Store::open(&arguments.store, Use::Exclusive)?, dry_run, &max_size)
         }
+        Command::Cell { record, attempt } => cell::cell(kinds, &store()?, &record, &attempt),
         Command::Kinds { kind, json } => schema::kinds(kinds, kind.as_deref(), json),
         Command::Schema => {
             print(&format!("{:#}\n", schema::recipe(kinds)));

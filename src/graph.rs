@@ -18,8 +18,8 @@ use serde_json::Value;
 use crate::{
     kinds::Kinds,
     recipe::{
-        AxisValue, Diagnostic, Diagnostics, Node, Recipe, ResourcesDecl, Scope, Selector, Span, Spanned,
-        interpolate, schema, suggest,
+        AxisValue, Diagnostic, Diagnostics, ExecutorDecl, Node, Recipe, ResourcesDecl, Scope, Selector, Span,
+        Spanned, interpolate, schema, suggest,
     },
 };
 
@@ -93,6 +93,8 @@ pub struct StageNode {
     pub cells: Vec<usize>,
     /// Whether it came from `tables`.
     pub table: bool,
+    /// Where its cells are computed; tables are made here.
+    pub executor: ExecutorDecl,
     /// The stages it reads from: (stage index, output port, input port).
     pub needs: Vec<(usize, &'static str, &'static str)>,
 }
@@ -125,6 +127,7 @@ struct Draft<'r> {
     needs: Vec<DraftNeed>,
     resources: Option<&'r ResourcesDecl>,
     retries: u32,
+    executor: ExecutorDecl,
     table: bool,
     /// Something is wrong with it that has been said; what follows from that is not worth saying.
     spoiled: bool,
@@ -258,6 +261,7 @@ impl Graph {
                 axes: draft.axes.iter().map(|axis| axis.value.clone()).collect(),
                 cells: Vec::new(),
                 table: draft.table,
+                executor: draft.executor.clone(),
                 needs: draft
                     .needs
                     .iter()
@@ -591,6 +595,7 @@ fn drafts<'r>(recipe: &'r Recipe, kinds: &Kinds, mistakes: &mut Vec<Diagnostic>)
             needs: Vec::new(),
             resources: Some(&stage.resources),
             retries: stage.retries,
+            executor: stage.executor.clone(),
             table: false,
             spoiled: kind.is_none(),
             unjoined: Vec::new(),
@@ -609,6 +614,7 @@ fn drafts<'r>(recipe: &'r Recipe, kinds: &Kinds, mistakes: &mut Vec<Diagnostic>)
             needs: Vec::new(),
             resources: None,
             retries: 0,
+            executor: ExecutorDecl::Local,
             table: true,
             spoiled: false,
             unjoined: Vec::new(),

@@ -28,6 +28,10 @@ pub mod secrets;
 
 pub mod cell;
 
+pub mod job;
+
+pub mod executor;
+
 pub mod run;
 
 pub mod log;

@@ -63,7 +63,7 @@ impl RunLog {
     pub fn end(&mut self, outcome: &Outcome) {
         self.write(json!({
             "event": "end", "ran": outcome.ran, "reused": outcome.reused, "failed": outcome.failed.len(),
-            "skipped": outcome.skipped, "interrupted": outcome.interrupted,
+            "skipped": outcome.skipped, "interrupted": outcome.interrupted, "left": outcome.left,
         }));
     }
 
@@ -107,7 +107,11 @@ impl Listener for RunLog {
             CellEvent::Failed { error } => {
                 json!({"event": "failed", "error": describe(*error), "help": error.help()})
             }
+            CellEvent::Placed { job, output, taken_over } => {
+                json!({"event": "placed", "job": job, "output": output, "taken_over": taken_over})
+            }
             CellEvent::Interrupted => json!({"event": "interrupted"}),
+            CellEvent::Left => json!({"event": "left"}),
             CellEvent::Skipped { because } => {
                 json!({"event": "skipped", "because": graph.cells[*because].name.0})
             }

@@ -161,6 +161,14 @@ impl Listener for Reporter {
                 self.failures.push(text);
                 self.done(cell);
             }
+            CellEvent::Placed { job, taken_over, .. } => {
+                let found = if *taken_over { ", submitted by an earlier run" } else { "" };
+                self.line(&format!("  job    {name}: {job}{found}"));
+            }
+            CellEvent::Left => {
+                self.line(&format!("  left   {name}: its job goes on"));
+                self.done(cell);
+            }
             CellEvent::Interrupted => {
                 self.line(&format!("  stop   {name}: interrupted, goes on from here next time"));
                 self.done(cell);

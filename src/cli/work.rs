@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    io::IsTerminal,
     path::Path,
     time::Instant,
 };
@@ -89,6 +90,7 @@ pub(super) fn run(
         devices: 1,
         fail_fast: settings.fail_fast,
         secrets,
+        cancel_jobs: ask_to_cancel,
     };
     let cancelled = cancellation("stopping: finished work is kept; press Ctrl-C again to stop at once");
     let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), wanted.len());
@@ -117,6 +119,9 @@ pub(super) fn run(
         if !outcome.failed.is_empty() {
             write!(summary, "; {} failed, {} skipped", outcome.failed.len(), outcome.skipped).ok();
         }
+        if outcome.left > 0 {
+            write!(summary, "; {} on the cluster", counted(outcome.left, "job")).ok();
+        }
         if outcome.interrupted {
             summary.push_str("; interrupted: the same command goes on from here");
         }
@@ -127,6 +132,17 @@ pub(super) fn run(
         (false, false) => exit::FAILED,
         (false, true) => exit::DONE,
     })
+}
+
+/// After Ctrl-C. Without a terminal there is nobody to ask, and who stops the run does not expect it to go on elsewhere.
+fn ask_to_cancel(jobs: usize) -> bool {
+    if !std::io::stdin().is_terminal() {
+        return true;
+    }
+    let jobs = counted(jobs, "job");
+    say(&format!("cancel {jobs} on the cluster? [y/N] (if not, the same command finds them again)"));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim().to_ascii_lowercase().starts_with('y')
 }
 
 fn check_backend(kinds: &Kinds, graph: &Graph) -> Result<(), CliError> {
