@@ -18,6 +18,7 @@ use super::{CliError, exit, print};
 use crate::{
     fingerprint::Fingerprint,
     history::History,
+    job::JobFolder,
     log,
     reporter::bytes,
     store::{CellRecord, Store, StoreError, list},
@@ -100,6 +101,8 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
             .ok();
         }
     }
+
+    collect_jobs(store, &mut remove, &mut text)?;
 
     // What each recipe's latest state needs, with the cells to name.
     let mut needed: HashMap<Fingerprint, String> = HashMap::new();
@@ -184,6 +187,31 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
     .ok();
     print(&text);
     Ok(exit::DONE)
+}
+
+/// Jobs that have ended go, and the batches none of whose jobs is still to end.
+fn collect_jobs(
+    store: &Store,
+    remove: &mut dyn FnMut(&Path, u64, &str, &mut String),
+    text: &mut String,
+) -> Result<(), StoreError> {
+    let jobs = store.root().join("jobs");
+    let mut wanted = BTreeSet::from(["batches".to_owned()]);
+    for entry in fs::read_dir(&jobs).into_iter().flatten().flatten() {
+        if let Some(submission) = JobFolder(entry.path()).outstanding() {
+            wanted.insert(entry.file_name().to_string_lossy().into_owned());
+            wanted.insert(submission.batch);
+        }
+    }
+    for folder in [jobs.clone(), jobs.join("batches")] {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !wanted.contains(&*entry.file_name().to_string_lossy()) {
+                let path = entry.path();
+                remove(&path, size_of(&path)?, "a job that has ended", text);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn size_of(folder: &Path) -> Result<u64, StoreError> {

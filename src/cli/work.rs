@@ -14,11 +14,13 @@ use serde_json::json;
 use super::{CliError, cancellation, exit, print};
 use crate::{
     estimate::{self, estimates},
+    executor::slurm,
     graph::Graph,
     history::History,
     kinds::{Kinds, TableFormat},
     log::RunLog,
     plan::{Decision, Outputs, Plan, Reason},
+    recipe::{ExecutorDecl, SlurmDecl},
     reporter::{Reporter, counted, say, seconds},
     run::{Listener, RunOptions, run as execute},
     secrets,
@@ -216,6 +218,10 @@ fn plan_json(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>) 
             }
         };
         value["cell"] = graph.cells[*cell].name.0.as_str().into();
+        value["executor"] = match graph.stages[graph.cells[*cell].stage].executor {
+            ExecutorDecl::Local => "local".into(),
+            ExecutorDecl::Slurm(_) => "slurm".into(),
+        };
         if let Some(calls) = estimates.get(cell).and_then(|estimate| estimate.calls.as_ref()) {
             value["estimate"] = json!(calls);
         }
@@ -268,10 +274,34 @@ fn plan_text(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>, 
             writeln!(text, "costs  {}: {line}", graph.cells[*cell].name).ok();
         }
     }
+    for line in arrays(graph, plan) {
+        writeln!(text, "submit {line}").ok();
+    }
     let (run, undecided, reuse) = plan.counts();
     let depend = if undecided == 1 { "depends" } else { "depend" };
     writeln!(text, "{run} to run, {undecided} {depend} on them, {reuse} up to date").ok();
     text
+}
+
+/// What would be submitted to a cluster: `student: an array of 12 jobs, --cpus-per-task=4 --gres=gpu:1`.
+fn arrays(graph: &Graph, plan: &Plan) -> Vec<String> {
+    let mut arrays: BTreeMap<(usize, String), (usize, &SlurmDecl)> = BTreeMap::new();
+    for (index, decision) in &plan.decisions {
+        let cell = &graph.cells[*index];
+        if let (ExecutorDecl::Slurm(slurm), false) =
+            (&graph.stages[cell.stage].executor, matches!(decision, Decision::Reuse { .. }))
+        {
+            let cpus = slurm.cpus.unwrap_or(cell.resources.cpu.least);
+            let options = slurm::commands::options(slurm, cpus, cell.resources.memory).join(" ");
+            arrays.entry((cell.stage, options)).or_insert((0, slurm)).0 += 1;
+        }
+    }
+    let line = |((stage, options), (jobs, slurm)): (&(usize, String), &(usize, &SlurmDecl))| {
+        let throttle = slurm.at_once.map(|most| format!(", {most} at once")).unwrap_or_default();
+        let stage = &graph.stages[*stage].name;
+        format!("{stage}: {}{throttle}: sbatch {options}", counted(*jobs, "job"))
+    };
+    arrays.iter().map(line).collect()
 }
 
 pub(super) fn why(graph: &Graph, store: &Store, target: &str) -> Result<u8, CliError> {

@@ -9,6 +9,8 @@ mod failures;
 
 mod sharing;
 
+mod slurm;
+
 mod commands;
 
 mod invariants;
