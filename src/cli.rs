@@ -15,6 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::{
     graph::{Graph, TargetError},
     kinds::{Ask, Kinds, Serve, TableFormat},
+    lock::LockError,
     log::describe,
     recipe::{Diagnostics, Recipe},
     reporter::{counted, say},
@@ -22,6 +23,7 @@ use crate::{
     store::{Store, StoreError, Use},
 };
 
+mod audit;
 mod cell;
 mod collect;
 mod draw;
@@ -89,6 +91,9 @@ enum Command {
         /// Show only failures and tables
         #[arg(long, short)]
         quiet: bool,
+        /// Refuse to differ from the recipe's lock
+        #[arg(long)]
+        locked: bool,
     },
     /// Say what would run and why; exit code 4 if anything would
     Plan {
@@ -109,6 +114,36 @@ enum Command {
         recipe: RecipeArguments,
         /// The cell, as `plan` names it
         cell: String,
+    },
+    /// Let a cell's earlier result stand for what it has become: for changes that cannot matter
+    Accept {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// The cell, or a stage
+        cell: String,
+        /// Why; kept with the result and shown by `why`
+        #[arg(long)]
+        reason: String,
+    },
+    /// Compute finished cells again and compare their outputs, byte for byte; exit code 3 if they differ
+    Verify {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// The cell, or a stage
+        cell: String,
+        /// How many times in all, the stored result included
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..))]
+        times: u8,
+    },
+    /// Write what the tables were made from into a file to commit, and keep it from `gc`
+    Lock {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Cells, stages or tables; all tables by default
+        targets: Vec<String>,
+        /// Let `gc` remove it again; the file stays
+        #[arg(long, conflicts_with = "targets")]
+        unpin: bool,
     },
     /// Find every mistake in recipes, without running anything
     Check {
@@ -279,6 +314,8 @@ enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
     Stage(#[from] contract::StageError),
     #[error("{}", join(.0, ToString::to_string))]
     Secrets(Vec<MissingSecret>),
@@ -299,6 +336,7 @@ impl CliError {
         match self {
             Self::Recipe(_)
             | Self::Target(_)
+            | Self::Lock(_)
             | Self::Asked { .. }
             | Self::Backend { .. }
             | Self::Secrets(_) => exit::BAD_INPUT,
@@ -314,6 +352,10 @@ impl CliError {
             Self::Asked { help, .. } => help.clone(),
             Self::Backend { help, .. } => Some(help.clone()),
             Self::Store(StoreError::Busy { .. }) => Some("try again when it has finished".to_owned()),
+            Self::Lock(LockError::Io { .. }) => Some("`retort lock RECIPE` writes one".to_owned()),
+            Self::Lock(LockError::Line { .. }) => {
+                Some("resolve it by hand, or `retort lock` again".to_owned())
+            }
             Self::Recipe(_) | Self::Store(_) | Self::Write { .. } => None,
         }
     }
@@ -360,7 +402,7 @@ fn quiet_worker_panics() {
 fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> {
     let store = || Ok::<_, CliError>(Store::open(&arguments.store, Use::Shared)?);
     match arguments.command {
-        Command::Run { recipe, targets, jobs, fail_fast, quiet } => {
+        Command::Run { recipe, targets, jobs, fail_fast, quiet, locked } => {
             let graph = load(kinds, &recipe)?;
             work::run(
                 kinds,
@@ -368,13 +410,22 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                 &store()?,
                 &recipe.recipe,
                 &targets,
-                work::Settings { jobs, fail_fast, quiet },
+                work::Settings { jobs, fail_fast, quiet, locked },
             )
         }
         Command::Plan { recipe, targets, all, json } => {
             work::plan(&load(kinds, &recipe)?, &store()?, &targets, all, json)
         }
         Command::Why { recipe, cell } => work::why(&load(kinds, &recipe)?, &store()?, &cell),
+        Command::Accept { recipe, cell, reason } => {
+            audit::accept(&load(kinds, &recipe)?, &store()?, &cell, &reason)
+        }
+        Command::Verify { recipe, cell, times } => {
+            audit::verify(&load(kinds, &recipe)?, &store()?, &cell, usize::from(times))
+        }
+        Command::Lock { recipe, targets, unpin } => {
+            audit::lock(&load(kinds, &recipe)?, &store()?, &recipe.recipe, &targets, unpin)
+        }
         Command::Check { recipes, sets } => check(kinds, recipes, &sets),
         Command::Graph { recipe, format } => {
             print(&draw::draw(&load(kinds, &recipe)?, format));

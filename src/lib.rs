@@ -22,6 +22,8 @@ pub mod history;
 
 pub mod plan;
 
+pub mod lock;
+
 pub mod estimate;
 
 pub mod secrets;

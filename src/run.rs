@@ -440,33 +440,8 @@ impl Loop<'_> {
         let cell = &self.graph.cells[index];
         let reason = reason(cell, &record, self.store, self.history);
         self.tell(index, &CellEvent::Started { fingerprint: &fingerprint, reason: &reason, threads });
-        let input = |source: &crate::graph::Source| {
-            let digest = self.outcome.outputs[&source.cell][source.port].clone();
-            Input {
-                path: self.store.object(&digest),
-                digest,
-                stage: self.graph.stages[self.graph.cells[source.cell].stage].name.clone(),
-                labels: source.labels.clone(),
-            }
-        };
-        let inputs = cell
-            .inputs
-            .iter()
-            .map(|(port, sources)| ((*port).to_owned(), sources.iter().map(input).collect()))
-            .collect();
-        let mut secrets = cell.kind.secrets(&cell.params);
-        secrets.extend(cell.kind.optional_secrets(&cell.params));
-        let job = Job {
-            kind: cell.kind,
-            fingerprint: fingerprint.clone(),
-            record,
-            params: cell.params.clone(),
-            inputs,
-            seed: cell.seed,
-            backend: self.graph.backend.clone(),
-            secrets: secrets.iter().filter_map(|name| self.options.secrets.get(name)).cloned().collect(),
-            threads,
-        };
+        let outputs = &self.outcome.outputs;
+        let job = job(self.graph, index, record, outputs, self.store, &self.options.secrets, threads);
         let slurm = self.slurm(index).cloned();
         let running = Running { fingerprint, attempts_left, threads: slurm.is_none().then_some(threads) };
         self.running.insert(index, running);
@@ -520,6 +495,46 @@ impl Loop<'_> {
                 pending.extend(&self.downstream[cell]);
             }
         }
+    }
+}
+
+/// A cell made runnable in this process, from the outputs of those it reads.
+pub fn job(
+    graph: &Graph,
+    index: usize,
+    record: FingerprintRecord,
+    outputs: &BTreeMap<usize, Outputs>,
+    store: &Store,
+    secrets: &Secrets,
+    threads: usize,
+) -> Job {
+    let cell = &graph.cells[index];
+    let input = |source: &crate::graph::Source| {
+        let digest = outputs[&source.cell][source.port].clone();
+        Input {
+            path: store.object(&digest),
+            digest,
+            stage: graph.stages[graph.cells[source.cell].stage].name.clone(),
+            labels: source.labels.clone(),
+        }
+    };
+    let inputs = cell
+        .inputs
+        .iter()
+        .map(|(port, sources)| ((*port).to_owned(), sources.iter().map(input).collect()))
+        .collect();
+    let mut declared = cell.kind.secrets(&cell.params);
+    declared.extend(cell.kind.optional_secrets(&cell.params));
+    Job {
+        kind: cell.kind,
+        fingerprint: record.fingerprint(),
+        record,
+        params: cell.params.clone(),
+        inputs,
+        seed: cell.seed,
+        backend: graph.backend.clone(),
+        secrets: declared.iter().filter_map(|name| secrets.get(name)).cloned().collect(),
+        threads,
     }
 }
 

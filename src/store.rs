@@ -8,6 +8,7 @@
 //! journals/<kind>/          finished items; `gc` keeps them, because they were paid for
 //! history/<recipe>.jsonl    the latest fingerprint of each cell of a recipe
 //! runs/<id>/                event logs
+//! pins/                     copies of locks; `gc` keeps what they name
 //! jobs/                     what is computed elsewhere, and what came of it: see [`crate::job`]
 //! locks/                    one file a running cell, locked by its process
 //! files.json                digests of external files, guarded by (size, mtime, inode, ctime)
@@ -100,6 +101,20 @@ pub struct CellRecord {
     pub seconds: f64,
     /// Size of the outputs, bytes.
     pub bytes: u64,
+    /// Where the outputs were made as something else, and a person let them stand for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
+}
+
+/// Why an earlier result stands for what a cell has become.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// What the outputs were made as.
+    pub from: Fingerprint,
+    /// The person's reason.
+    pub reason: String,
+    /// When.
+    pub time: String,
 }
 
 /// A folder of artifacts and everything that keeps them honest.
@@ -237,8 +252,14 @@ impl Store {
         run: &str,
         seconds: f64,
     ) -> Result<CellRecord, StoreError> {
-        let mut record =
-            CellRecord { cell, outputs: BTreeMap::new(), run: run.to_owned(), seconds, bytes: 0 };
+        let mut record = CellRecord {
+            cell,
+            outputs: BTreeMap::new(),
+            run: run.to_owned(),
+            seconds,
+            bytes: 0,
+            accepted: None,
+        };
         for (port, staged) in &dirs.outputs {
             let files = list(staged)?;
             if files.is_empty() {
@@ -265,12 +286,16 @@ impl Store {
             }
             record.outputs.insert(port.clone(), digest);
         }
-        let path = self.record_path(fingerprint);
-        let bytes = serde_json::to_vec(&record).expect("a record is plain data");
-        write_atomically(&path, &bytes)?;
+        self.put_record(fingerprint, &record)?;
         self.clean(dirs);
         discard(&dirs.scratch);
         Ok(record)
+    }
+
+    /// Records what a fingerprint made; its outputs are in the store.
+    pub fn put_record(&self, fingerprint: &Fingerprint, record: &CellRecord) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(record).expect("a record is plain data");
+        write_atomically(&self.record_path(fingerprint), &bytes)
     }
 
     /// Removes a cell's staging folders, keeping its scratch folder: after a failure.

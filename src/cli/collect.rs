@@ -19,6 +19,7 @@ use crate::{
     fingerprint::Fingerprint,
     history::History,
     job::JobFolder,
+    lock::Lock,
     log,
     reporter::bytes,
     store::{CellRecord, Store, StoreError, list},
@@ -109,6 +110,12 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
     for (recipe, latest) in History::all(store) {
         for (cell, fingerprint) in latest {
             needed.insert(fingerprint, format!("{recipe}: {cell}"));
+        }
+    }
+    for pin in fs::read_dir(store.root().join("pins")).into_iter().flatten().flatten() {
+        let recipe = pin.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for (cell, locked) in Lock::read(&pin.path())?.0 {
+            needed.entry(locked.fingerprint).or_insert_with(|| format!("{recipe}: {cell}, locked"));
         }
     }
     let mut records: Vec<(SystemTime, PathBuf, Fingerprint, CellRecord)> = Vec::new();

@@ -11,13 +11,14 @@ use std::{
 use contract::Estimate;
 use serde_json::json;
 
-use super::{CliError, cancellation, exit, print};
+use super::{CliError, audit, cancellation, exit, print};
 use crate::{
     estimate::{self, estimates},
     executor::slurm,
     graph::Graph,
     history::History,
     kinds::{Kinds, TableFormat},
+    lock::Lock,
     log::RunLog,
     plan::{Decision, Outputs, Plan, Reason},
     recipe::{ExecutorDecl, SlurmDecl},
@@ -32,6 +33,7 @@ pub(super) struct Settings {
     pub(super) jobs: Option<usize>,
     pub(super) fail_fast: bool,
     pub(super) quiet: bool,
+    pub(super) locked: bool,
 }
 
 fn wanted(graph: &Graph, targets: &[String]) -> Result<BTreeSet<usize>, CliError> {
@@ -56,6 +58,11 @@ pub(super) fn run(
     let wanted = wanted(graph, targets)?;
     let mut history = History::open(store, &graph.recipe);
     let plan = Plan::make(graph, &wanted, store, &history)?;
+    let lock = settings.locked.then(|| Lock::read(&audit::lock_path(recipe))).transpose()?;
+    if let Some(lock) = &lock {
+        audit::hold_to(lock, graph, &plan, store)?;
+    }
+    say_accepted(graph, &plan, store);
     let (certain, maybe, reused) = plan.counts();
     if certain + maybe == 0 {
         for (cell, decision) in &plan.decisions {
@@ -129,11 +136,26 @@ pub(super) fn run(
         }
         say(&summary);
     }
+    if let Some(lock) = &lock {
+        audit::compare(lock, graph, &outcome.outputs)?;
+    }
     Ok(match (outcome.interrupted, outcome.failed.is_empty()) {
         (true, _) => exit::INTERRUPTED,
         (false, false) => exit::FAILED,
         (false, true) => exit::DONE,
     })
+}
+
+/// What a table rests on and was not computed as the recipe stands is said each time.
+fn say_accepted(graph: &Graph, plan: &Plan, store: &Store) {
+    for (cell, decision) in &plan.decisions {
+        if let Decision::Reuse { fingerprint, .. } = decision
+            && let Some(accepted) = store.record(fingerprint).and_then(|record| record.accepted)
+        {
+            let name = &graph.cells[*cell].name;
+            say(&format!("note: `{name}` is an earlier result, accepted: {}", accepted.reason));
+        }
+    }
 }
 
 /// After Ctrl-C. Without a terminal there is nobody to ask, and who stops the run does not expect it to go on elsewhere.
@@ -191,7 +213,8 @@ pub(super) fn plan(
     print(&if as_json {
         plan_json(graph, &plan, &estimates)
     } else {
-        plan_text(graph, &plan, &estimates, all)
+        let times = estimate::times(graph, &plan, store, &history);
+        plan_text(graph, &plan, &estimates, &times, all)
     });
     // A plan can be made without keys; running it cannot.
     for missing in secrets::read(graph, &plan, |variable| std::env::var(variable).ok()).1 {
@@ -233,7 +256,13 @@ fn plan_json(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>) 
     format!("{lines}], \"recipe\": {}, \"counts\": {counts}}}\n", json!(graph.recipe))
 }
 
-fn plan_text(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>, all: bool) -> String {
+fn plan_text(
+    graph: &Graph,
+    plan: &Plan,
+    estimates: &BTreeMap<usize, Estimate>,
+    times: &[estimate::StageTime],
+    all: bool,
+) -> String {
     let mut text = String::new();
     // Without `--all`, what merely waits is told once a stage.
     let mut waiting: Vec<(usize, usize, BTreeSet<usize>)> = Vec::new();
@@ -273,6 +302,12 @@ fn plan_text(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>, 
         if let Some(line) = estimate::line(estimate) {
             writeln!(text, "costs  {}: {line}", graph.cells[*cell].name).ok();
         }
+    }
+    for time in times {
+        let stage = &graph.stages[time.stage].name;
+        let (cells, each) = (counted(time.cells, "cell"), seconds(time.seconds));
+        let earlier = counted(time.earlier, "earlier result");
+        writeln!(text, "time   {stage}: {cells}, about {each} each, from {earlier}").ok();
     }
     for line in arrays(graph, plan) {
         writeln!(text, "submit {line}").ok();
@@ -321,7 +356,14 @@ fn explain(graph: &Graph, store: &Store, plan: &Plan, cell: usize, text: &mut St
     match &plan.decisions[&cell] {
         Decision::Reuse { fingerprint, .. } => {
             let made = store.record(fingerprint).map_or_else(String::new, |record| {
-                format!(": made by run {} in {}", record.run, seconds(record.seconds))
+                let made = format!(": made by run {} in {}", record.run, seconds(record.seconds));
+                match record.accepted {
+                    Some(accepted) => format!(
+                        "{made} as {}, accepted {}: {}",
+                        accepted.from, accepted.time, accepted.reason
+                    ),
+                    None => made,
+                }
             });
             writeln!(text, "{name} is up to date{made}").ok();
         }

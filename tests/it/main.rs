@@ -11,6 +11,8 @@ mod sharing;
 
 mod slurm;
 
+mod audit;
+
 mod commands;
 
 mod invariants;

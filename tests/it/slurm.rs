@@ -22,7 +22,7 @@ struct Cluster {
 impl Cluster {
     fn start(options: &[&str]) -> Option<Self> {
         let Some(script) = std::env::var_os("RETORT_TEST_SLURM").map(PathBuf::from) else {
-            println!("skipped: RETORT_TEST_SLURM names no script that starts a Slurm");
+            skipped();
             return None;
         };
         let folder = tempfile::tempdir().unwrap();
@@ -63,6 +63,11 @@ impl Cluster {
         let status = self.start_run(project, arguments, &log).wait().unwrap();
         (status.code(), std::fs::read_to_string(log).unwrap())
     }
+}
+
+#[expect(clippy::print_stderr, reason = "where a test skips, it says so")]
+fn skipped() {
+    eprintln!("skipped: RETORT_TEST_SLURM names no script that starts a Slurm");
 }
 
 impl Drop for Cluster {
@@ -176,7 +181,7 @@ fn an_interrupted_run_cancels_its_jobs_and_the_next_goes_on() {
     let log = project.path("stopped.log");
     let mut run = cluster.start_run(&project, &["run", "recipe.yaml"], &log);
     until("the cell counts", || {
-        let scratch = std::fs::read_dir(project.path(".retort/scratch")).unwrap().flatten();
+        let scratch = std::fs::read_dir(project.path(".retort/scratch")).into_iter().flatten().flatten();
         scratch.into_iter().any(|cell| cell.path().join("counted").exists())
     });
     let pid = run.id().to_string();
@@ -192,14 +197,17 @@ fn an_interrupted_run_cancels_its_jobs_and_the_next_goes_on() {
 fn a_job_cancelled_by_hand_and_a_refused_one_fail_and_say_so() {
     let Some(cluster) = Cluster::start(&["--cpus", "2"]) else { return };
     let project = Project::resumable();
-    project.write("recipe.yaml", &counting(2, 60, 100, ""));
+    project.write("recipe.yaml", &counting(2, 250, 100, ""));
     let log = project.path("cancelled.log");
     let mut run = cluster.start_run(&project, &["run", "recipe.yaml"], &log);
     until("both are placed", || std::fs::read_to_string(&log).unwrap().matches("  job    ").count() == 2);
     cluster.ask(&["scancel", "1_1"]);
     assert_eq!(run.wait().unwrap().code(), Some(3));
     let said = std::fs::read_to_string(&log).unwrap();
-    assert!(said.contains("error: `count[n=c1]` failed: job 1_1 was cancelled, and not by this run\n"), "{said}");
+    assert!(
+        said.contains("error: `count[n=c1]` failed: job 1_1 was cancelled, and not by this run\n"),
+        "{said}"
+    );
     assert!(said.contains("  done   count[n=c0]"), "{said}");
 
     let refused = counting(1, 1, 0, ", partition: nowhere").replace("c0", "other");
@@ -210,11 +218,37 @@ fn a_job_cancelled_by_hand_and_a_refused_one_fail_and_say_so() {
     assert!(stderr.contains("invalid partition specified: nowhere"), "{stderr}");
 
     // A job whose program never starts leaves no result, and its output says why.
-    project.write("broken.yaml", &counting(1, 1, 0, ", prologue: \"echo no module; exit 7\"").replace("c0", "broken"));
+    project.write(
+        "broken.yaml",
+        &counting(1, 1, 0, ", prologue: \"echo no module; exit 7\"").replace("c0", "broken"),
+    );
     let (code, stderr) = cluster.run(&project, &["run", "broken.yaml"]);
     assert_eq!(code, Some(3), "{stderr}");
     assert!(stderr.contains("ended as FAILED and left no result"), "{stderr}");
     assert!(stderr.contains("it ends `no module`"), "{stderr}");
+}
+
+#[test]
+fn a_time_limit_ends_in_a_checkpoint_and_another_job() {
+    let Some(cluster) = Cluster::start(&["--cpus", "2"]) else { return };
+    let (project, stubborn) = (Project::resumable(), Project::resumable());
+    // Told to stop as soon as Slurm looks, which it does every half minute.
+    project.write("recipe.yaml", &counting(1, 350, 100, ", time: 1, warn: 55"));
+    // What does not listen is killed at the limit.
+    let deaf = ", time: 1, warn: 55, prologue: \"trap '' TERM; sleep 300\"";
+    stubborn.write("recipe.yaml", &counting(1, 1, 0, deaf));
+    let log = stubborn.path("run.log");
+    let mut killed = cluster.start_run(&stubborn, &["run", "recipe.yaml"], &log);
+    let (code, stderr) = cluster.run(&project, &["run", "recipe.yaml"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(
+        stderr.contains(" came near its time limit and stopped at a checkpoint; submitted again, 1 of"),
+        "{stderr}"
+    );
+    assert!(stderr.contains("  note   count[n=c0]: goes on from "), "{stderr}");
+    assert_eq!(killed.wait().unwrap().code(), Some(3));
+    let said = std::fs::read_to_string(&log).unwrap();
+    assert!(said.contains(" was killed at its time limit, 1, before it reached a checkpoint"), "{said}");
 }
 
 #[test]
@@ -226,9 +260,13 @@ fn a_failing_node_and_an_absent_controller_lose_nothing() {
     project.write("recipe.yaml", &counting(2, 150, 100, ""));
     let log = project.path("run.log");
     let mut run = cluster.start_run(&project, &["run", "recipe.yaml"], &log);
-    until("both run", || cluster.ask(&["squeue", "-h", "-r", "-t", "running", "-o", "%i"]).lines().count() == 2);
+    until("both run", || {
+        cluster.ask(&["squeue", "-h", "-r", "-t", "running", "-o", "%i"]).lines().count() == 2
+    });
     cluster.end("slurmctld");
-    until("it is noticed", || std::fs::read_to_string(&log).unwrap().contains("the scheduler does not answer"));
+    until("it is noticed", || {
+        std::fs::read_to_string(&log).unwrap().contains("the scheduler does not answer")
+    });
     cluster.script("start", &[]);
     until("it is back", || std::fs::read_to_string(&log).unwrap().contains("the scheduler answers again"));
     let status = run.wait().unwrap();
