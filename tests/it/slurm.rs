@@ -144,6 +144,23 @@ fn an_array_runs_on_the_cluster_with_a_device_each_and_makes_the_same() {
     assert_eq!(std::fs::read_dir(project.path(".retort/jobs")).unwrap().count(), 1, "batches alone");
 }
 
+#[cfg(feature = "burn")]
+#[test]
+fn the_tables_of_a_cluster_are_those_of_here_byte_for_byte() {
+    let Some(cluster) = Cluster::start(&["--cpus", "2"]) else { return };
+    let (here, there) = (Project::retort(), Project::retort());
+    let arguments = crate::pipeline::arguments("run", &[]);
+    let table = here.run(&arguments).expect(0).stdout;
+    let on_cluster = [&arguments[..], &["--set", "executor={slurm: {poll: 1, mem: 500MiB}}"]].concat();
+    let (code, stderr) = cluster.run(&there, &on_cluster);
+    assert_eq!(code, Some(0), "{stderr}");
+    assert!(stderr.matches("  job    student[").count() >= 6, "{stderr}");
+    // Everything is there, so this prints the table and runs nothing.
+    let again = there.run(&arguments).expect(0);
+    assert!(again.ran().is_empty(), "{}", again.stderr);
+    assert_eq!(again.stdout, table);
+}
+
 #[test]
 fn jobs_outlive_a_killed_run_and_are_found_again() {
     let Some(cluster) = Cluster::start(&["--cpus", "2"]) else { return };
