@@ -108,6 +108,8 @@ pub const KINDS: Kinds = Kinds {
         #[cfg(feature = "burn")]
         &student::Student,
         #[cfg(feature = "burn")]
+        &mixture::Mixture,
+        #[cfg(feature = "burn")]
         &evaluate::Evaluate,
         #[cfg(feature = "burn")]
         &latent::Latent,

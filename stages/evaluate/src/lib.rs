@@ -40,6 +40,9 @@ pub struct EvaluateParams {
     /// Default: `mind`.
     #[serde(default)]
     pub profile: Profile,
+    /// Stands before every question, as a student of objective `sbs-multitask` needs it: `"predict: "`. Default: nothing.
+    #[serde(default)]
+    pub prefix: String,
     /// Sampled answers besides the greedy one, for `pass@k` and `maj@n`. Default: none.
     #[serde(default)]
     pub sampling: Option<Sampling>,
@@ -148,13 +151,15 @@ impl From<&Generation> for Answer {
 enum EvaluateError {
     #[error("there is nothing to ask: no question on port `questions`")]
     NoQuestions,
+    #[error("`prefix` cannot stand before question `{id}`, which is sealed")]
+    Sealed { id: String },
 }
 
 impl Stage for Evaluate {
     type Params = EvaluateParams;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "answers questions with a model and scores the answers";
     const SEEDED: bool = false;
     const COMPUTES: bool = true;
@@ -187,7 +192,15 @@ impl Stage for Evaluate {
     }
 
     fn run(params: EvaluateParams, context: &Context) -> Result<(), StageError> {
-        let questions: Vec<Question> = jsonl::read(&context.input("questions").file(files::QUESTIONS))?;
+        let mut questions: Vec<Question> = jsonl::read(&context.input("questions").file(files::QUESTIONS))?;
+        if !params.prefix.is_empty() {
+            if let Some(sealed) = questions.iter().find(|question| is_sealed(question)) {
+                return Err(StageError::failed(EvaluateError::Sealed { id: sealed.id.clone() }));
+            }
+            for question in &mut questions {
+                question.question.insert_str(0, &params.prefix);
+            }
+        }
         if questions.is_empty() {
             return Err(StageError::failed(EvaluateError::NoQuestions));
         }

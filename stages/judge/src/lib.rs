@@ -154,7 +154,7 @@ impl Stage for Judge {
     type Params = JudgeParams;
 
     const NAME: &'static str = "judge";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "keeps right, distinct rationales and says why each other one was dropped";
     const SEEDED: bool = false;
     const COMPUTES: bool = false;
@@ -167,6 +167,11 @@ impl Stage for Judge {
     .many()];
     const OUTPUTS: &'static [Port] = &[
         Port::output("rationales", ArtifactType::Rationales, "at most one right rationale a perspective"),
+        Port::output(
+            "mistakes",
+            ArtifactType::Mistakes,
+            "at most one wrong rationale a perspective, of the questions kept; each ends in its own wrong answer",
+        ),
         Port::output(
             "judgements",
             ArtifactType::Other("judgements"),
@@ -286,10 +291,15 @@ impl Stage for Judge {
         jsonl::write_json(&judgements.join(judgement_files::FUNNEL), &funnel)?;
         let acceptance = judgements.join(judgement_files::ACCEPTANCE);
         std::fs::write(&acceptance, funnel.markdown()).map_err(StageError::io(&acceptance))?;
-        let kept: Vec<QuestionRationales> = judged.into_iter().filter_map(Judged::into_kept).collect();
-        let rationales = context.output("rationales");
-        jsonl::write(&rationales.join(files::RATIONALES), &kept)?;
-        jsonl::write_json(&rationales.join(files::PERSPECTIVES), &perspectives)
+        let (kept, mistakes): (Vec<QuestionRationales>, Vec<QuestionRationales>) =
+            judged.into_iter().filter_map(Judged::into_kept).unzip();
+        for (port, records) in [("rationales", kept), ("mistakes", mistakes)] {
+            let folder = context.output(port);
+            let told = records.iter().filter(|record| !record.rationales.is_empty());
+            jsonl::write(&folder.join(files::RATIONALES), told)?;
+            jsonl::write_json(&folder.join(files::PERSPECTIVES), &perspectives)?;
+        }
+        Ok(())
     }
 }
 
@@ -323,6 +333,7 @@ struct Judged {
     question: Question,
     judgements: Vec<Judgement>,
     rationales: Vec<Rationale>,
+    mistakes: Vec<Rationale>,
     easy: bool,
     /// Why the whole question is dropped, if it is.
     dropped: Option<Outcome>,
@@ -339,6 +350,7 @@ impl Judged {
         let QuestionRationales { question, rationales } = completion;
         let mut judgements = Vec::with_capacity(rationales.len());
         let mut kept: Vec<(Rationale, HashSet<String>)> = Vec::new();
+        let mut mistakes: Vec<Rationale> = Vec::new();
         for (rationale, checked) in rationales.into_iter().zip(checked) {
             let body = suffix::without_answer(&question, &rationale.text);
             let mut duplicate_of = None;
@@ -361,6 +373,10 @@ impl Judged {
                     }
                 }
             };
+            let first = mistakes.last().is_none_or(|last| last.perspective != rationale.perspective);
+            if outcome == Outcome::Wrong && first {
+                mistakes.extend(mistake(&question, &rationale, &checked));
+            }
             judgements.push(Judgement {
                 id: question.id.clone(),
                 perspective: rationale.perspective,
@@ -379,7 +395,7 @@ impl Judged {
         };
         let easy = perspectives.iter().all(right_at_once);
         let rationales = kept.into_iter().map(|(rationale, _)| rationale).collect();
-        Self { question, judgements, rationales, easy, dropped: None }
+        Self { question, judgements, rationales, mistakes, easy, dropped: None }
     }
 
     fn drop_question(&mut self, why: Outcome) {
@@ -391,9 +407,11 @@ impl Judged {
         }
     }
 
-    fn into_kept(self) -> Option<QuestionRationales> {
-        let Self { question, rationales, dropped, .. } = self;
-        dropped.is_none().then_some(QuestionRationales { question, rationales })
+    /// The question with its right and with its wrong rationales.
+    fn into_kept(self) -> Option<(QuestionRationales, QuestionRationales)> {
+        let Self { question, rationales, mistakes, dropped, .. } = self;
+        let wrong = QuestionRationales { question: question.clone(), rationales: mistakes };
+        dropped.is_none().then_some((QuestionRationales { question, rationales }, wrong))
     }
 }
 
@@ -402,6 +420,19 @@ impl Judgement {
     fn right(&self) -> bool {
         self.correct && self.outcome != Outcome::Truncated
     }
+}
+
+/// A wrong rationale, ending in its own answer as a right one ends in the right one.
+///
+/// None where that answer, once stated so, is not found again: then nobody could tell what was wrong.
+fn mistake(question: &Question, rationale: &Rationale, checked: &Checked) -> Option<Rationale> {
+    let answer = checked.verdict.extracted.clone()?;
+    let stated = Question { answer, ..question.clone() };
+    let body = suffix::without_answer(&stated, &rationale.text);
+    let text = suffix::with_answer(&stated, body);
+    let found = tasks::score(question, &text);
+    let same = !body.is_empty() && !found.correct && found.extracted.as_ref() == Some(&stated.answer);
+    same.then(|| Rationale { text, ..rationale.clone() })
 }
 
 /// Why a completion is dropped whatever the others are.

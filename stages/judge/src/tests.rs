@@ -373,3 +373,26 @@ fn a_sealed_question_is_never_sent() {
     assert!(error.help().unwrap().contains("only for `evaluate`"));
     assert_eq!(server.asked(), 0);
 }
+
+#[test]
+fn mistakes_end_in_their_own_answer() {
+    let folder = tempfile::tempdir().unwrap();
+    let texts = json!([
+        rationale("planning", 0, "Three and four is 7.\nThe answer is 7."),
+        rationale("analogy", 0, "Three and four is 8.\nSo the answer is 8."),
+        rationale("analogy", 1, "Three and four is 9.\n\\boxed{9}"),
+        rationale("socratic", 0, "Who knows?"),
+    ]);
+    write(folder.path(), &["planning", "analogy", "socratic"], &[question("q1", "7", texts)]);
+    let bench = Bench::new(folder.path()).input("completions", folder.path(), &[]);
+    bench.run(&Judge, &json!({})).unwrap();
+    let mistakes: Vec<QuestionRationales> =
+        jsonl::read(&bench.output("mistakes").join(files::RATIONALES)).unwrap();
+    let texts: Vec<(&str, u32, &str)> = mistakes[0]
+        .rationales
+        .iter()
+        .map(|rationale| (rationale.perspective.as_str(), rationale.attempt, rationale.text.as_str()))
+        .collect();
+    assert_eq!(texts, [("analogy", 0, "Three and four is 8.\nThe answer is \\boxed{8}")]);
+    assert_eq!(mistakes[0].question.answer, "7");
+}

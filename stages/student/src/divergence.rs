@@ -48,6 +48,26 @@ pub(crate) fn divergence(log_probs: Tensor<2>, terms: &[Term]) -> Tensor<1> {
     (mixed * column(weights, &device)).sum() - (entropies * column(shares, &device)).sum()
 }
 
+/// The weighted sum of KL(P_left || P_right) + KL(P_right || P_left) over terms, natural logarithm; gradients go through
+/// both sides.
+///
+/// # Shapes
+///
+/// - log_probs: `[rows, vocab]`
+/// - output: `[1]`
+pub(crate) fn jeffreys(log_probs: Tensor<2>, terms: &[Term]) -> Tensor<1> {
+    let device = log_probs.device();
+    if terms.is_empty() {
+        return Tensor::zeros([1], &device);
+    }
+    let weights: Vec<f32> = terms.iter().map(|term| term.weight as f32).collect();
+    let left = log_probs.clone().select(0, places(terms.iter().map(|term| term.left), &device));
+    let right = log_probs.select(0, places(terms.iter().map(|term| term.right), &device));
+    // sum (p - q) (log p - log q)
+    let both = ((left.clone().exp() - right.clone().exp()) * (left - right)).sum_dim(1);
+    (both * column(weights, &device)).sum()
+}
+
 fn places(rows: impl Iterator<Item = usize>, device: &Device) -> Tensor<1, Int> {
     let rows: Vec<i32> = rows.map(|row| row as i32).collect();
     Tensor::from_data(rows.as_slice(), device)
@@ -85,6 +105,16 @@ mod tests {
         let sum = value(&rows, &[term(0, 1, 0.5), term(2, 1, 0.25)]);
         assert!((sum - (0.5 * near + 0.25 * ln2)).abs() < 1e-6);
         assert_eq!(value(&rows, &[]), 0.0);
+    }
+
+    #[test]
+    fn the_symmetric_divergence_worked_out_by_hand() {
+        let rows = [[0.5, 0.25, 0.25], [0.25, 0.5, 0.25]];
+        let found =
+            jeffreys(log_probs(&rows), &[Term { left: 0, right: 1, weight: 2.0 }]).into_scalar::<f32>();
+        // Twice: 0.25 ln 2 + 0.25 ln 2.
+        assert!((found - std::f32::consts::LN_2).abs() < 1e-6, "{found}");
+        assert_eq!(jeffreys(log_probs(&rows), &[]).into_scalar::<f32>(), 0.0);
     }
 
     #[test]

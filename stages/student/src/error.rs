@@ -19,6 +19,9 @@ pub enum StudentError {
     /// The objective needs an assistant and has none.
     #[error("objective `mind` needs port `assistant`")]
     NoAssistant,
+    /// The objective needs wrong rationales and has none.
+    #[error("objective `edit` needs wrong rationales, and no question has one beside a right one")]
+    NoMistakes,
     /// The assistant was trained on rationales from other perspectives.
     #[error("the assistant knows the perspectives `{}`, the rationales are from `{}`", known.join("`, `"), found.join("`, `"))]
     OtherPerspectives {
@@ -44,6 +47,9 @@ impl StudentError {
                 format!("the rationales are from `{}`", known.join("`, `"))
             }
             Self::NoAssistant => "add a stage of kind `assistant` and join it to this port".into(),
+            Self::NoMistakes => {
+                "join port `mistakes` to the judge's output of that name; a teacher that is always right has none".into()
+            }
             Self::OtherPerspectives { .. } | Self::NoFeatures { .. } => {
                 "train the assistant on the same rationales".into()
             }

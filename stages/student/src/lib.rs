@@ -14,6 +14,8 @@ mod divergence;
 
 mod inertia;
 
+mod similarity;
+
 mod log;
 
 mod error;
@@ -33,10 +35,14 @@ use lm::{
     lora::{self, LoraConfig},
     paths::Paths,
 };
+use objectives::Rationales;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use objectives::{MindParams, ObjectiveParams, StdCotParams, UniformParams};
+pub use objectives::{
+    EditParams, LossOnlyParams, MccKdParams, MindParams, ObjectiveParams, SbsMultitaskParams, StdCotParams,
+    UniformParams,
+};
 
 /// Where a model artifact holds the adapter that is merged into it.
 const ADAPTER: &str = "adapter";
@@ -48,7 +54,8 @@ pub struct Student;
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct StudentParams {
-    /// What is trained: `undistilled`, `std-cot`, `uniform` or `mind`, each with its own fields.
+    /// What is trained: `undistilled`, `std-cot`, `uniform`, `sbs-multitask`, `mcc-kd`, `edit`, `loss-only` or `mind`, each
+    /// with its own fields.
     pub objective: ObjectiveParams,
     /// Which weights are trained: `full`, all of them, or `lora`, a low-rank adapter with fields of its own. Default: `full`.
     #[serde(default)]
@@ -141,7 +148,7 @@ impl Stage for Student {
     type Params = StudentParams;
 
     const NAME: &'static str = "student";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str = "distils rationales into a model under an objective";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
@@ -153,6 +160,13 @@ impl Stage for Student {
             ArtifactType::Assistant,
             PortFlow::Trains,
             "the warmed-up teaching assistant; only for objective `mind`",
+        )
+        .optional(),
+        Port::input(
+            "mistakes",
+            ArtifactType::Mistakes,
+            PortFlow::Trains,
+            "wrong rationales; only for objective `edit`",
         )
         .optional(),
     ];
@@ -195,6 +209,7 @@ impl Stage for Student {
         match (port, &params.objective) {
             ("rationales", objective) => !matches!(objective, ObjectiveParams::Undistilled),
             ("assistant", objective) => matches!(objective, ObjectiveParams::Mind(_)),
+            ("mistakes", objective) => matches!(objective, ObjectiveParams::Edit(_)),
             (_, _) => true,
         }
     }
@@ -224,8 +239,13 @@ fn read_paths(params: &StudentParams, base: &LanguageModel, context: &Context) -
     let rationales = context.input("rationales");
     let perspectives: Vec<String> = jsonl::read_json(&rationales.file(files::PERSPECTIVES))?;
     let records: Vec<QuestionRationales> = jsonl::read(&rationales.file(files::RATIONALES))?;
+    let wrong = match context.optional("mistakes") {
+        Some(mistakes) => jsonl::read(&mistakes.file(files::RATIONALES))?,
+        None => Vec::new(),
+    };
     let max_tokens = params.max_tokens.unwrap_or(base.config.max_position_embeddings);
-    let paths = Paths::encode(&base.tokenizer, perspectives, &records, max_tokens)?;
+    let rationales = Rationales { perspectives, right: records, wrong };
+    let paths = objectives::paths(&params.objective, &base.tokenizer, rationales, max_tokens)?;
     if paths.too_long > 0 {
         context.note(format!("{} rationales are longer than {max_tokens} tokens", paths.too_long));
     }

@@ -3,20 +3,31 @@
 //! An objective says, before the forward pass, what to do with each path of each question, and after it what the loss
 //! is. What several share stands here: the weighted sum over paths with its consistency term.
 
+mod edit;
+mod loss_only;
+mod mcc_kd;
 mod mind;
+mod sbs_multitask;
 mod std_cot;
 mod uniform;
 
+#[cfg(test)]
+mod reference;
+
 use burn::tensor::{Device, Tensor};
-use contract::{Context, StageError};
-use lm::{paths::Paths, train::Checkpoint};
+use contract::{Context, StageError, records::QuestionRationales};
+use lm::{paths::Paths, tokenizer::Tokenizer, train::Checkpoint};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-pub use self::{mind::MindParams, std_cot::StdCotParams, uniform::UniformParams};
+pub use self::{
+    edit::EditParams, loss_only::LossOnlyParams, mcc_kd::MccKdParams, mind::MindParams,
+    sbs_multitask::SbsMultitaskParams, std_cot::StdCotParams, uniform::UniformParams,
+};
 use crate::{
+    StudentError,
     divergence::{Term, divergence},
-    forward::Answers,
+    forward::{Answers, Needs, Tokens},
     log::StepLog,
 };
 
@@ -30,6 +41,14 @@ pub enum ObjectiveParams {
     StdCot(StdCotParams),
     /// All rationales of a question, equally weighted.
     Uniform(UniformParams),
+    /// A label head and a rationale head of one model (Distilling step-by-step, arXiv 2305.02301).
+    SbsMultitask(SbsMultitaskParams),
+    /// Two rationales of a question whose answers must agree (MCC-KD, arXiv 2310.14747).
+    MccKd(MccKdParams),
+    /// All rationales, then the tokens in which right and wrong ones differ (EDIT, ACL 2025).
+    Edit(EditParams),
+    /// Rationales weighted by their own losses, without an assistant; an ablation of MIND.
+    LossOnly(LossOnlyParams),
     /// Rationales weighted by the teaching assistant (MIND, arXiv 2601.03717).
     Mind(MindParams),
 }
@@ -41,6 +60,10 @@ impl ObjectiveParams {
             Self::Undistilled => return Vec::new(),
             Self::StdCot(params) => ("std-cot", params.problems()),
             Self::Uniform(params) => ("uniform", params.problems()),
+            Self::SbsMultitask(params) => ("sbs-multitask", params.problems()),
+            Self::MccKd(params) => ("mcc-kd", params.problems()),
+            Self::Edit(params) => ("edit", params.problems()),
+            Self::LossOnly(params) => ("loss-only", params.problems()),
             Self::Mind(params) => ("mind", params.problems()),
         };
         let at = |(field, problem)| (format!("/objective/{name}/{field}"), problem);
@@ -72,6 +95,8 @@ pub(crate) struct Forward {
     pub(crate) losses: Tensor<1>,
     /// Next-token log-probabilities over their answer spans, where the objective asked for them.
     pub(crate) answers: Option<Answers>,
+    /// The loss of each target token, where the objective asked for them.
+    pub(crate) tokens: Option<Tokens>,
 }
 
 /// A training loss over the paths of questions.
@@ -79,8 +104,11 @@ pub(crate) trait Objective {
     /// Whether a question (an index into [`Paths::questions`]) has anything to learn from.
     fn learns_from(&self, question: usize) -> bool;
 
-    /// Whether the loss needs [`Forward::answers`].
-    fn needs_answers(&self) -> bool;
+    /// Hears how many optimizer steps the training has, before the first.
+    fn starts(&mut self, _steps: usize) {}
+
+    /// What the loss needs of the forward pass in a step, from 0, beside the mean loss of each path.
+    fn needs(&self, step: usize) -> Needs;
 
     /// What to do with each path of some questions in a step, from 0; only questions it learns from are planned.
     fn plan(&mut self, questions: &[usize], step: usize) -> Result<Vec<Vec<Pass>>, StageError>;
@@ -110,6 +138,59 @@ pub(crate) trait Objective {
     }
 }
 
+/// The paths an objective trains on: those of the rationales, unless it looks at them in its own way.
+pub(crate) fn paths(
+    params: &ObjectiveParams,
+    tokenizer: &Tokenizer,
+    rationales: Rationales,
+    max_tokens: usize,
+) -> Result<Paths, StageError> {
+    match params {
+        ObjectiveParams::SbsMultitask(params) => {
+            sbs_multitask::paths(params, tokenizer, &rationales, max_tokens)
+        }
+        ObjectiveParams::Edit(_) => edit::paths(tokenizer, &rationales, max_tokens),
+        ObjectiveParams::Undistilled
+        | ObjectiveParams::StdCot(_)
+        | ObjectiveParams::Uniform(_)
+        | ObjectiveParams::MccKd(_)
+        | ObjectiveParams::LossOnly(_)
+        | ObjectiveParams::Mind(_) => {
+            Ok(Paths::encode(tokenizer, rationales.perspectives, &rationales.right, max_tokens)?)
+        }
+    }
+}
+
+/// What a student learns from, as its ports hold it.
+pub(crate) struct Rationales {
+    /// The perspectives, in order.
+    pub(crate) perspectives: Vec<String>,
+    /// Right rationales.
+    pub(crate) right: Vec<QuestionRationales>,
+    /// Wrong rationales, where the port is joined.
+    pub(crate) wrong: Vec<QuestionRationales>,
+}
+
+/// Which rationale of a question stands for all: `first`, or a perspective's place.
+fn chosen(name: &str, perspectives: &[String]) -> Result<Option<usize>, StudentError> {
+    match name {
+        FIRST => Ok(None),
+        name => match perspectives.iter().position(|known| known == name) {
+            Some(place) => Ok(Some(place)),
+            None => {
+                Err(StudentError::UnknownPerspective { name: name.to_owned(), known: perspectives.to_vec() })
+            }
+        },
+    }
+}
+
+/// The first right rationale in the order of the perspectives.
+const FIRST: &str = "first";
+
+fn first() -> String {
+    FIRST.into()
+}
+
 /// Makes the objective a stage asks for; `paths` are those it will train on.
 ///
 /// # Panics
@@ -125,6 +206,10 @@ pub(crate) fn open(
         ObjectiveParams::Undistilled => unreachable!("an undistilled student is not trained"),
         ObjectiveParams::StdCot(params) => Box::new(std_cot::StdCot::new(params, paths)?),
         ObjectiveParams::Uniform(params) => Box::new(uniform::Uniform::new(params, paths)),
+        ObjectiveParams::SbsMultitask(params) => Box::new(sbs_multitask::SbsMultitask::new(params, paths)),
+        ObjectiveParams::MccKd(params) => Box::new(mcc_kd::MccKd::new(params, paths, context.seed())),
+        ObjectiveParams::Edit(params) => Box::new(edit::Edit::new(params, paths)?),
+        ObjectiveParams::LossOnly(params) => Box::new(loss_only::LossOnly::new(params, paths)),
         ObjectiveParams::Mind(params) => Box::new(mind::Mind::open(params, paths, device, context)?),
     })
 }

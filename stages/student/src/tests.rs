@@ -54,6 +54,19 @@ fn rationales() -> Vec<QuestionRationales> {
     (0..6).map(record).collect()
 }
 
+/// The first two questions answered one too high.
+fn mistakes() -> Vec<QuestionRationales> {
+    let wrong = |mut record: QuestionRationales| {
+        let answer = record.question.answer.parse::<u32>().unwrap() + 1;
+        let suffix =
+            tasks::answer_suffix(&Question { answer: answer.to_string(), ..record.question.clone() });
+        record.rationales.truncate(1);
+        record.rationales[0].text = format!("add.\n{suffix}");
+        record
+    };
+    rationales().into_iter().take(2).map(wrong).collect()
+}
+
 /// A folder with everything a cell reads and writes.
 struct Cell {
     folder: tempfile::TempDir,
@@ -66,9 +79,12 @@ impl Cell {
         let records = rationales();
         let device = lm::device::open(&Backend::default()).unwrap();
         let path = |port: &str| folder.path().join(port);
-        ["rationales", "model", "assistant"].iter().for_each(|port| fs::create_dir(path(port)).unwrap());
+        ["rationales", "mistakes", "model", "assistant"]
+            .iter()
+            .for_each(|port| fs::create_dir(path(port)).unwrap());
         jsonl::write(&path("rationales").join(files::RATIONALES), &records).unwrap();
         jsonl::write_json(&path("rationales").join(files::PERSPECTIVES), &PERSPECTIVES).unwrap();
+        jsonl::write(&path("mistakes").join(files::RATIONALES), &mistakes()).unwrap();
 
         let texts = records.iter().flat_map(|r| r.rationales.iter().map(|rationale| rationale.text.clone()));
         let tokenizer = Tokenizer::train(texts.collect::<Vec<_>>().into_iter(), 300).unwrap();
@@ -111,8 +127,9 @@ impl Cell {
             stage: "test".into(),
             labels: BTreeMap::new(),
         };
-        let inputs =
-            ["rationales", "model", "assistant"].map(|port| (port.to_owned(), vec![input(port)])).into();
+        let inputs = ["rationales", "mistakes", "model", "assistant"]
+            .map(|port| (port.to_owned(), vec![input(port)]))
+            .into();
         Self { folder, inputs }
     }
 
@@ -201,11 +218,16 @@ fn every_objective_learns() {
         ("named", json!({ "std-cot": { "perspective": "planning" } }), 2.0),
         ("uniform", json!({ "uniform": {} }), 6.0),
         ("no-fusion", json!({ "uniform": { "lambda": 0.5 } }), 6.0),
+        ("loss-only", json!({ "loss-only": {} }), 6.0),
+        ("sbs-multitask", json!({ "sbs-multitask": {} }), 4.0),
+        ("mcc-kd", json!({ "mcc-kd": {} }), 4.0),
+        ("edit", json!({ "edit": { "first_part": 0.8 } }), 12.0),
         ("mind", mind(), 6.0),
     ] {
         let metrics = cell.run(name, params(objective, 30)).metrics();
         assert_eq!(metrics.len(), 30);
-        let (first, last) = (&metrics[0].values, &metrics[29].values);
+        // The second part of `edit` is another loss.
+        let (first, last) = (&metrics[0].values, &metrics[if name == "edit" { 23 } else { 29 }].values);
         assert!(last["loss"] < first["loss"] - 2.0, "{name}: {} to {}", first["loss"], last["loss"]);
         assert!(metrics.iter().all(|metric| metric.values["paths"] <= paths), "{name}");
         assert!(metrics.iter().all(|metric| metric.values.values().all(|value| value.is_finite())), "{name}");
@@ -255,7 +277,12 @@ fn the_loss_does_not_depend_on_how_a_step_is_split() {
 #[test]
 fn an_interrupted_training_ends_in_the_same_weights() {
     let cell = Cell::new();
-    for (name, objective) in [("uniform", json!({ "uniform": {} })), ("mind", mind())] {
+    for (name, objective) in [
+        ("uniform", json!({ "uniform": {} })),
+        ("mcc-kd", json!({ "mcc-kd": {} })),
+        ("edit", json!({ "edit": {} })),
+        ("mind", mind()),
+    ] {
         let whole = cell.run(&format!("{name}-whole"), params(objective.clone(), 9));
         let mut often = params(objective, 9);
         often["checkpoint_every"] = json!(2);
@@ -338,6 +365,9 @@ fn what_is_missing_is_said() {
     let error = cell.try_run("out", params(named, 1), None).unwrap_err();
     assert_eq!(error.to_string(), "there are no rationales from perspective `poetry`");
     assert_eq!(error.help().unwrap(), "the rationales are from `planning`, `analogy`, `socratic`");
+    cell.inputs.remove("mistakes");
+    let error = cell.try_run("out", params(json!({ "edit": {} }), 1), None).unwrap_err();
+    assert!(error.to_string().starts_with("objective `edit` needs wrong rationales"), "{error}");
     cell.inputs.remove("assistant");
     let error = cell.try_run("out", params(json!({ "mind": {} }), 1), None).unwrap_err();
     assert_eq!(error.to_string(), "objective `mind` needs port `assistant`");
@@ -347,11 +377,12 @@ fn what_is_missing_is_said() {
 fn ports_are_read_only_by_the_objectives_that_use_them() {
     let reads = |objective: serde_json::Value| {
         let params: StudentParams = serde_json::from_value(json!({ "objective": objective })).unwrap();
-        ["model", "rationales", "assistant"].map(|port| Student::reads(&params, port))
+        ["model", "rationales", "assistant", "mistakes"].map(|port| Student::reads(&params, port))
     };
-    assert_eq!(reads(json!("undistilled")), [true, false, false]);
-    assert_eq!(reads(json!({ "uniform": {} })), [true, true, false]);
-    assert_eq!(reads(json!({ "mind": {} })), [true, true, true]);
+    assert_eq!(reads(json!("undistilled")), [true, false, false, false]);
+    assert_eq!(reads(json!({ "uniform": {} })), [true, true, false, false]);
+    assert_eq!(reads(json!({ "mind": {} })), [true, true, true, false]);
+    assert_eq!(reads(json!({ "edit": {} })), [true, true, false, true]);
 }
 
 #[test]

@@ -22,7 +22,7 @@ use rand::seq::SliceRandom;
 
 use crate::{
     Adapt, StudentError, StudentParams,
-    forward::{self, Row},
+    forward::{self, Needs, Row},
     log::StepLog,
     objectives::{Forward, Objective, Pass},
 };
@@ -50,6 +50,7 @@ pub(crate) fn train(
     }
     let steps_per_epoch = questions.len().div_ceil(params.batch_size * params.accumulate);
     let steps = params.steps.unwrap_or(params.epochs * steps_per_epoch);
+    objective.starts(steps);
     let options = TrainOptions {
         weight_decay: params.weight_decay,
         max_gradient_norm: params.clip,
@@ -105,12 +106,13 @@ pub(crate) fn train(
             };
             let observed = rows(paths, batch, &passes, Pass::Observe);
             if !observed.is_empty() {
-                let seen = forward::run(&trainer.valid(), &observed, pad, false, params.tokens_at_once)?;
+                let seen =
+                    forward::run(&trainer.valid(), &observed, pad, Needs::default(), params.tokens_at_once)?;
                 note(&seen.rows, &seen.values);
             }
             let learned = rows(paths, batch, &passes, Pass::Learn);
-            let answers = objective.needs_answers();
-            let seen = forward::run(&trainer.model, &learned, pad, answers, params.tokens_at_once)?;
+            let seen =
+                forward::run(&trainer.model, &learned, pad, objective.needs(step), params.tokens_at_once)?;
             note(&seen.rows, &seen.values);
             log.total("paths", seen.rows.len() as f64);
             let targets = seen.rows.iter().map(|row| row.sequence.continuation().len());
@@ -121,6 +123,7 @@ pub(crate) fn train(
                 rows: seen.rows.iter().map(|row| (row.question, row.path)).collect(),
                 losses: seen.losses,
                 answers: seen.answers,
+                tokens: seen.tokens,
             };
             let loss = objective.loss(&forward, &mut log);
             trainer.accumulate(loss.div_scalar(in_step.len() as f64));

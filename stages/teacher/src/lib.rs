@@ -17,7 +17,7 @@ mod recorded;
 mod symbolic;
 mod usage;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use chat::Endpoint;
 use contract::{
@@ -118,6 +118,10 @@ pub struct Symbolic {
     /// Another share for some perspectives, by name. Default: none.
     #[serde(default)]
     pub error_rates: BTreeMap<String, f64>,
+    /// Perspectives whose rationales are worthless: the words of the reasoning in random order, before the right answer. For
+    /// tests of whether a method notices. Default: none.
+    #[serde(default, skip_serializing_if = "BTreeSet::is_empty")]
+    pub scrambled: BTreeSet<String>,
 }
 
 impl Symbolic {

@@ -4,7 +4,7 @@ use contract::{
     Context, Digest, Stage, StageError,
     records::{Question, Rationale},
 };
-use rand::Rng;
+use rand::{Rng, seq::SliceRandom};
 use tasks::builtin;
 
 use crate::{ByQuestion, Symbolic, Teacher};
@@ -43,7 +43,11 @@ pub(crate) fn write(
                     Some(text) => text,
                     None => {
                         let rate = symbolic.rate(perspective);
-                        let text = one(question, perspective, rate, &mut context.rng(&key))?;
+                        let mut rng = context.rng(&key);
+                        let mut text = one(question, perspective, rate, &mut rng)?;
+                        if symbolic.scrambled.contains(perspective) {
+                            text = scramble(&text, &mut rng);
+                        }
                         finished.push((key, text.clone()));
                         text
                     }
@@ -75,6 +79,14 @@ fn one(question: &Question, perspective: &str, rate: f64, rng: &mut impl Rng) ->
     let right = builtin::solve(question).ok_or_else(unsolvable)?;
     let solution = if rng.random::<f64>() < rate { builtin::corrupt(&right, rng) } else { right };
     builtin::write(perspective, question, &solution).ok_or_else(unsolvable)
+}
+
+/// The words before the last line in another order.
+fn scramble(text: &str, rng: &mut impl Rng) -> String {
+    let (body, answer) = text.rsplit_once('\n').unwrap_or(("", text));
+    let mut words: Vec<&str> = body.split_whitespace().collect();
+    words.shuffle(rng);
+    format!("{}\n{answer}", words.join(" "))
 }
 
 #[cfg(test)]
@@ -172,6 +184,30 @@ mod tests {
         let other_seed = completions(folder.path(), 4, 1, &params);
         assert_ne!(few, other_seed);
         assert!(other_seed.iter().flat_map(|item| &item.rationales).all(|r| !r.text.starts_with("Kept. ")));
+    }
+
+    #[test]
+    fn scrambled_reasoning_ends_in_the_right_answer() {
+        let folder = tempfile::tempdir().unwrap();
+        let written = |name: &str, symbolic: Value| {
+            let params = json!({"provider": {"symbolic": symbolic}, "perspectives": ["planning", "analogy"]});
+            completions(&folder.path().join(name), 5, 0, &params)
+        };
+        let (plain, mixed) =
+            (written("plain", json!({})), written("mixed", json!({"scrambled": ["analogy"]})));
+        for (plain, mixed) in plain.iter().zip(&mixed) {
+            assert_eq!(plain.rationales[0], mixed.rationales[0]);
+            let (plain, mixed) = (&plain.rationales[1], &mixed.rationales[1]);
+            let words = |text: &str| {
+                let mut words: Vec<String> = text.split_whitespace().map(String::from).collect();
+                words.sort();
+                words
+            };
+            assert_ne!(plain.text, mixed.text);
+            assert_eq!(words(&plain.text), words(&mixed.text));
+            assert_eq!(plain.text.lines().last(), mixed.text.lines().last());
+        }
+        assert!(mixed.iter().all(|item| right(item, &item.rationales[1])));
     }
 
     #[test]

@@ -17,6 +17,8 @@ pub enum ArtifactType {
     Completions,
     /// `rationales.jsonl` of [`crate::records::QuestionRationales`], judged and kept.
     Rationales,
+    /// `rationales.jsonl` of [`crate::records::QuestionRationales`], judged and found wrong.
+    Mistakes,
     /// A Hugging Face folder: `config.json`, `tokenizer.json`, `model.safetensors`.
     Model,
     /// A trained teaching assistant with the features it reads.
@@ -40,6 +42,7 @@ impl ArtifactType {
             Self::Questions => "questions",
             Self::Completions => "completions",
             Self::Rationales => "rationales",
+            Self::Mistakes => "mistakes",
             Self::Model => "model",
             Self::Assistant => "assistant",
             Self::Scores => "scores",

@@ -197,11 +197,25 @@ impl Batch {
     /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
     /// - output: `[sequences]`
     pub fn token_losses(&self, model: &Llama, hidden: Tensor<3>) -> Tensor<1> {
+        self.means(self.target_losses(model, hidden))
+    }
+
+    /// The cross-entropy of each target, in nats.
+    ///
+    /// # Shapes
+    ///
+    /// - hidden: `[rows, length, hidden_size]`, from [`Batch::hidden`]
+    /// - output: `[targets of all sequences]`, in the order of [`Batch::target_counts`]
+    pub fn target_losses(&self, model: &Llama, hidden: Tensor<3>) -> Tensor<1> {
         let log_probs = log_probs(model, hidden, &self.target_states);
         let [targets, _] = log_probs.dims();
-        // [targets, 1]
-        let losses = log_probs.gather(1, self.targets.clone().reshape([targets, 1])).neg();
-        self.target_means.clone().matmul(losses).reshape([self.target_counts.len()])
+        log_probs.gather(1, self.targets.clone().reshape([targets, 1])).neg().reshape([targets])
+    }
+
+    /// The mean over each sequence's targets, `[targets of all sequences]` to `[sequences]`.
+    pub fn means(&self, losses: Tensor<1>) -> Tensor<1> {
+        let targets = losses.dims()[0];
+        self.target_means.clone().matmul(losses.reshape([targets, 1])).reshape([self.target_counts.len()])
     }
 
     /// The log-probabilities of the next token at each position of the answer suffix, teacher-forced.

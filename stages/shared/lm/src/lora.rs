@@ -8,7 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use burn::{
@@ -328,6 +328,71 @@ pub fn load(model: Llama, folder: &Path) -> Result<(Llama, LoraConfig), LmError>
         Some(name) => Err(refuse(format!("`{name}` is not a projection that `{CONFIG}` describes"))),
         None => Ok((model, config)),
     }
+}
+
+/// Several adapters of one model, to be added factor by factor.
+#[derive(Debug)]
+pub struct Experts {
+    /// Carries the first of them.
+    model: Llama,
+    config: LoraConfig,
+    /// A and B of each projection, by expert.
+    factors: Vec<Vec<(Tensor<2>, Tensor<2>)>>,
+}
+
+impl Experts {
+    /// Reads adapters that [`save`] or PEFT wrote; they must have one configuration.
+    ///
+    /// # Panics
+    ///
+    /// If there is none.
+    pub fn load(base: Llama, folders: &[PathBuf]) -> Result<Self, LmError> {
+        let (first, others) = folders.split_first().expect("there is an expert");
+        let (mut model, config) = load(base.clone(), first)?;
+        let mut factors = vec![adapters(&mut model)];
+        for folder in others {
+            let (mut other, found) = load(base.clone(), folder)?;
+            if found != config {
+                let path = folder.join(CONFIG);
+                let problem = format!("it is not configured as `{}`", first.display());
+                return Err(LmError::Unsupported { path, field: "peft_type", problem });
+            }
+            factors.push(adapters(&mut other));
+        }
+        Ok(Self { model, config, factors })
+    }
+
+    /// The configuration of all of them.
+    pub fn config(&self) -> &LoraConfig {
+        &self.config
+    }
+
+    /// The model with one adapter, A = sum w_i A_i and B = sum w_i B_i.
+    ///
+    /// # Panics
+    ///
+    /// If there are not as many weights as experts.
+    pub fn mixed(&self, weights: &[f64]) -> Llama {
+        assert_eq!(weights.len(), self.factors.len(), "an expert has a weight");
+        let mut model = self.model.clone();
+        let adapted = projections(&mut model).filter_map(|(_, _, linear)| linear.adapter.as_mut());
+        for (place, adapter) in adapted.enumerate() {
+            let sum = |of: &dyn Fn(&(Tensor<2>, Tensor<2>)) -> Tensor<2>| {
+                let terms = self.factors.iter().zip(weights);
+                let terms = terms.map(|(factors, weight)| of(&factors[place]).mul_scalar(*weight));
+                Param::from_tensor(terms.reduce(|sum, term| sum + term).expect("there is an expert"))
+            };
+            adapter.lora_a = sum(&|(a, _)| a.clone());
+            adapter.lora_b = sum(&|(_, b)| b.clone());
+        }
+        model
+    }
+}
+
+/// A and B of every adapted projection.
+fn adapters(model: &mut Llama) -> Vec<(Tensor<2>, Tensor<2>)> {
+    let adapters = projections(model).filter_map(|(_, _, linear)| linear.adapter.as_ref());
+    adapters.map(|adapter| (adapter.lora_a.val(), adapter.lora_b.val())).collect()
 }
 
 /// Every projection of a model with its name in the checkpoint.

@@ -18,7 +18,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Forward, Objective, Pass, presence, weighted_loss};
-use crate::{StudentError, inertia::Inertia, log::StepLog};
+use crate::{StudentError, forward::Needs, inertia::Inertia, log::StepLog};
 
 const TRAINER: &str = "assistant";
 
@@ -227,8 +227,8 @@ impl Mind {
 }
 
 impl Objective for Mind {
-    fn needs_answers(&self) -> bool {
-        self.params.lambda > 0.0
+    fn needs(&self, _: usize) -> Needs {
+        Needs { answers: self.params.lambda > 0.0, ..Needs::default() }
     }
 
     fn learns_from(&self, question: usize) -> bool {
@@ -315,7 +315,7 @@ impl Objective for Mind {
 /// The weights of a question's paths: softmax(s / tau) over I_dyn = { k : s_k >= beta max s }, 0 elsewhere.
 ///
 /// Scores are positive, so I_dyn always holds the best path there is.
-fn alphas(scores: &[f64], present: &[bool], beta: f64, tau: f64) -> Vec<f64> {
+pub(super) fn alphas(scores: &[f64], present: &[bool], beta: f64, tau: f64) -> Vec<f64> {
     let of_present = scores.iter().zip(present).filter(|(_, present)| **present).map(|(score, _)| *score);
     let best = of_present.fold(f64::NEG_INFINITY, f64::max);
     let weight = |(score, present): (&f64, &bool)| {
@@ -442,7 +442,7 @@ mod tests {
         let log_probs = leaf(TensorData::new(probs, [rows.len() * 2])).reshape([rows.len(), 2]).log();
         let spans = (0..rows.len()).map(|row| row..row + 1).collect();
         let answers = Some(Answers { log_probs, spans });
-        Forward { questions_in_step: passes.len(), values, rows, losses, answers }
+        Forward { questions_in_step: passes.len(), values, rows, losses, answers, tokens: None }
     }
 
     fn value(tensor: Tensor<1>) -> f64 {
@@ -471,7 +471,7 @@ mod tests {
         let learn = [vec![Pass::Learn, Pass::Learn, Pass::Skip]];
         let loss = weighted_loss(&forward(&learn), &[vec![0.75, 0.25, 0.0]], 0.0, &mut StepLog::default());
         close(value(loss), 1.25);
-        assert!(!mind(serde_json::json!({ "lambda": 0.0 })).0.needs_answers());
+        assert!(!mind(serde_json::json!({ "lambda": 0.0 })).0.needs(0).answers);
     }
 
     #[test]

@@ -6,8 +6,8 @@ use lm::paths::Paths;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Forward, Objective, Pass, passes, presence, weighted_loss};
-use crate::{StudentError, log::StepLog};
+use super::{Forward, Objective, Pass, chosen, first, passes, presence, weighted_loss};
+use crate::{StudentError, forward::Needs, log::StepLog};
 
 /// Which of the rationales.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -18,10 +18,6 @@ pub struct StdCotParams {
     /// a rationale from it are left out. Default: `first`.
     #[serde(default = "first")]
     pub perspective: String,
-}
-
-fn first() -> String {
-    "first".into()
 }
 
 impl StdCotParams {
@@ -44,12 +40,7 @@ pub(super) struct StdCot {
 
 impl StdCot {
     pub(super) fn new(params: &StdCotParams, paths: &Paths) -> Result<Self, StudentError> {
-        let path = match params.perspective.as_str() {
-            "first" => None,
-            name => Some(paths.perspectives.iter().position(|known| known == name).ok_or_else(|| {
-                StudentError::UnknownPerspective { name: name.to_owned(), known: paths.perspectives.clone() }
-            })?),
-        };
+        let path = chosen(&params.perspective, &paths.perspectives)?;
         let choose = |present: Vec<bool>| match path {
             Some(path) => present[path].then_some(path),
             None => present.iter().position(|present| *present),
@@ -64,8 +55,8 @@ impl Objective for StdCot {
         self.chosen[question].is_some()
     }
 
-    fn needs_answers(&self) -> bool {
-        false
+    fn needs(&self, _: usize) -> Needs {
+        Needs::default()
     }
 
     fn plan(&mut self, questions: &[usize], _: usize) -> Result<Vec<Vec<Pass>>, StageError> {

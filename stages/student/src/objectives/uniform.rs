@@ -7,7 +7,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Forward, Objective, Pass, passes, presence, weighted_loss};
-use crate::log::StepLog;
+use crate::{forward::Needs, log::StepLog};
 
 /// What is added to the plain mean.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -43,8 +43,8 @@ impl Objective for Uniform {
         self.present[question].contains(&true)
     }
 
-    fn needs_answers(&self) -> bool {
-        self.lambda > 0.0
+    fn needs(&self, _: usize) -> Needs {
+        Needs { answers: self.lambda > 0.0, ..Needs::default() }
     }
 
     fn plan(&mut self, questions: &[usize], _: usize) -> Result<Vec<Vec<Pass>>, StageError> {
