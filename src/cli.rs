@@ -91,6 +91,10 @@ enum Command {
         /// Show only failures and tables
         #[arg(long, short)]
         quiet: bool,
+        /// Accelerators to share out, as `CUDA_VISIBLE_DEVICES` names them: each cell that takes one gets a process that sees
+        /// only its own
+        #[arg(long, value_delimiter = ',', value_name = "ID,..")]
+        devices: Vec<String>,
         /// Refuse to differ from the recipe's lock
         #[arg(long)]
         locked: bool,
@@ -402,7 +406,7 @@ fn quiet_worker_panics() {
 fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> {
     let store = || Ok::<_, CliError>(Store::open(&arguments.store, Use::Shared)?);
     match arguments.command {
-        Command::Run { recipe, targets, jobs, fail_fast, quiet, locked } => {
+        Command::Run { recipe, targets, jobs, fail_fast, quiet, locked, devices } => {
             let graph = load(kinds, &recipe)?;
             work::run(
                 kinds,
@@ -410,7 +414,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                 &store()?,
                 &recipe.recipe,
                 &targets,
-                work::Settings { jobs, fail_fast, quiet, locked },
+                work::Settings { jobs, fail_fast, quiet, locked, devices },
             )
         }
         Command::Plan { recipe, targets, all, json } => {

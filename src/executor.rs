@@ -7,10 +7,12 @@
 //!
 //! | executor | a cell is | truth about its end |
 //! |---|---|---|
-//! | [`local::Local`] | a thread of this process | what the thread returns |
+//! | [`local::Local`] | a thread of this process; a process of its own where devices are named | what the thread returns |
 //! | [`slurm::Slurm`] | a task of a job array, on another machine | the result file that the job writes |
 
 pub mod local;
+
+mod process;
 
 pub mod slurm;
 
@@ -41,6 +43,8 @@ pub struct Task {
     pub memory: u64,
     /// What its stage asks of Slurm.
     pub slurm: Option<SlurmDecl>,
+    /// The devices it is shown, by the names the user gave; none where the user named none.
+    pub devices: Vec<String>,
     /// The right to compute it; `None` for a cell that is taken over, whose job has it or will take it.
     pub lock: Option<CellLock>,
 }

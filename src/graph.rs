@@ -68,6 +68,8 @@ pub struct Cell {
     pub seed: u64,
     /// What it occupies while it runs.
     pub resources: Resources,
+    /// Cells of a higher one start first.
+    pub priority: i32,
     /// Slots of named pools it occupies.
     pub pools: BTreeMap<String, usize>,
     /// How often it is tried again after a failure.
@@ -331,6 +333,7 @@ impl Graph {
             files,
             inputs: BTreeMap::new(),
             resources,
+            priority: draft.resources.map_or(0, |declared| declared.priority),
             pools,
             retries: draft.retries,
             params,

@@ -14,7 +14,7 @@
 use std::{
     collections::BTreeMap,
     fs::{self, File, OpenOptions},
-    io::Write,
+    io::{Read, Seek, SeekFrom, Write},
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -30,6 +30,7 @@ use serde_json::Value;
 
 use crate::{
     cell::{CellError, Job, execute},
+    executor::Task,
     fingerprint::{Fingerprint, FingerprintRecord, digest_value},
     kinds::Kinds,
     log::describe,
@@ -84,6 +85,28 @@ pub struct Submission {
     pub batch: String,
     /// The place in the batch.
     pub index: usize,
+}
+
+impl JobRecord {
+    /// The record of a cell that can start, and the right to compute it.
+    pub fn of(task: Task, run: &str) -> (Self, Option<CellLock>) {
+        let Job { fingerprint, record, params, inputs, seed, backend, threads, .. } = task.job;
+        let input = |Input { digest, stage, labels, .. }: Input| JobInput { digest, stage, labels };
+        let inputs = inputs.into_iter().map(|(port, inputs)| (port, inputs.into_iter().map(input).collect()));
+        let job = Self {
+            cell: task.name,
+            run: run.to_owned(),
+            fingerprint,
+            record,
+            params,
+            files: task.files,
+            inputs: inputs.collect(),
+            seed,
+            backend,
+            threads,
+        };
+        (job, task.lock)
+    }
 }
 
 /// How a job ended.
@@ -234,11 +257,17 @@ impl JobFolder {
         (!ended).then_some(submission)
     }
 
+    /// Writes down what is about to be computed, in place of an earlier attempt.
+    pub fn write(&self, job: &JobRecord) -> Result<(), StoreError> {
+        for path in [self.result_path(), self.events(), self.submitted()] {
+            fs::remove_file(path).ok();
+        }
+        write_atomically(&self.job(), &plain(job))
+    }
+
     /// Writes down what is about to be submitted, in place of an earlier attempt.
     pub fn submit(&self, job: &JobRecord, submission: &Submission) -> Result<(), StoreError> {
-        fs::remove_file(self.result_path()).ok();
-        fs::remove_file(self.events()).ok();
-        write_atomically(&self.job(), &plain(job))?;
+        self.write(job)?;
         write_atomically(&self.submitted(), &plain(submission))
     }
 
@@ -396,6 +425,38 @@ fn prepare(
         secrets,
         threads: job.threads,
     })
+}
+
+/// Reads what a cell says while it says it.
+pub struct EventReader {
+    path: PathBuf,
+    heard: u64,
+}
+
+impl EventReader {
+    /// From the beginning.
+    pub fn new(path: PathBuf) -> Self {
+        Self { path, heard: 0 }
+    }
+
+    /// What it has said since the last look.
+    pub fn read(&mut self) -> Vec<Event> {
+        let mut bytes = Vec::new();
+        let read = File::open(&self.path).and_then(|mut file| {
+            if file.metadata()?.len() < self.heard {
+                self.heard = 0; // Another attempt.
+            }
+            file.seek(SeekFrom::Start(self.heard))?;
+            file.read_to_end(&mut bytes)
+        });
+        if read.is_err() {
+            return Vec::new(); // It has said nothing yet.
+        }
+        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+        self.heard += whole as u64;
+        let lines = bytes[..whole].split(|byte| *byte == b'\n');
+        lines.filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    }
 }
 
 /// What a cell says, one JSON line each, for whoever waits for it. A fault in it never fails a cell.

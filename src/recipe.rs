@@ -36,7 +36,7 @@
 //!   student:
 //!     uses: student
 //!     needs: {questions: questions, model: [base, other.model]}
-//!     resources: {cpu: 2, memory: 2GiB, devices: 1, pools: {api: 1}}
+//!     resources: {cpu: 2, memory: 2GiB, devices: 1, priority: 5, pools: {api: 1}}   # a pool of 1 is a mutex
 //!     retries: 2
 //!     executor: {slurm: {partition: gpu, gres: "gpu:1"}}   # over the recipe's, key by key; or `local`
 //! tables:
@@ -233,6 +233,8 @@ pub struct ResourcesDecl {
     pub memory: Option<u64>,
     /// Device slots.
     pub devices: Option<usize>,
+    /// Its cells start before those of a lower one; 0 by default.
+    pub priority: i32,
     /// Units taken from pools; every pool named here is declared and large enough.
     pub pools: BTreeMap<String, usize>,
 }

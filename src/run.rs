@@ -38,8 +38,9 @@ pub struct RunOptions {
     pub threads: usize,
     /// Memory for all cells together, bytes.
     pub memory: u64,
-    /// Device slots.
-    pub devices: usize,
+    /// Devices by name, one slot each: each cell that takes some gets a process that sees only those. Without names there
+    /// is one slot, and cells compute in this process on whatever device is first.
+    pub devices: Vec<String>,
     /// Start nothing more after a failure.
     pub fail_fast: bool,
     /// What the cells' declared secrets are.
@@ -150,6 +151,8 @@ struct Running {
     attempts_left: u32,
     /// Threads of this machine; none for a cell that is computed elsewhere.
     threads: Option<usize>,
+    /// Devices it was given.
+    devices: Vec<String>,
 }
 
 struct Loop<'a> {
@@ -329,7 +332,8 @@ impl Loop<'_> {
     fn next_to_start(&mut self) -> Result<Option<(usize, CellLock, usize)>, StoreError> {
         let here = |cell: &usize| self.slurm(*cell).is_none();
         let mut urgent: Vec<usize> = self.ready.keys().copied().filter(here).collect();
-        urgent.sort_by_key(|cell| (std::cmp::Reverse(self.priority[*cell]), *cell));
+        let order = |cell: &usize| (self.graph.cells[*cell].priority, self.priority[*cell]);
+        urgent.sort_by_key(|cell| (std::cmp::Reverse(order(cell)), *cell));
         for cell in urgent {
             let Some(threads) = self.fits(cell) else { continue };
             let fingerprint = self.ready[&cell].fingerprint.clone();
@@ -415,13 +419,7 @@ impl Loop<'_> {
             return Some(threads.min(self.options.threads.max(1))); // Something always runs, however large.
         }
         let memory: u64 = running().map(|(cell, _)| cell.resources.memory).sum();
-        let on_devices = |cell: &crate::graph::Cell| {
-            if self.graph.backend.name == contract::Backend::default().name {
-                0
-            } else {
-                cell.resources.devices
-            }
-        };
+        let on_devices = |cell: &crate::graph::Cell| self.devices_of(cell);
         let devices: usize = running().map(|(cell, _)| on_devices(cell)).sum();
         let pools_fit = cells[cell].pools.iter().all(|(pool, slots)| {
             let used: usize = running().filter_map(|(cell, _)| cell.pools.get(pool)).sum();
@@ -429,9 +427,16 @@ impl Loop<'_> {
         });
         let fits = threads <= free
             && (wanted.memory == 0 || memory + wanted.memory <= self.options.memory)
-            && (on_devices(&cells[cell]) == 0 || devices + wanted.devices <= self.options.devices)
+            && (on_devices(&cells[cell]) == 0
+                || devices + wanted.devices <= self.options.devices.len().max(1))
             && pools_fit;
         fits.then_some(threads)
+    }
+
+    /// Device slots a cell takes: none where everything computes on the CPU.
+    fn devices_of(&self, cell: &crate::graph::Cell) -> usize {
+        let on_cpu = self.graph.backend.name == contract::Backend::default().name;
+        if on_cpu { 0 } else { cell.resources.devices }
     }
 
     fn start(&mut self, index: usize, lock: Option<CellLock>, threads: usize) -> Task {
@@ -443,7 +448,11 @@ impl Loop<'_> {
         let outputs = &self.outcome.outputs;
         let job = job(self.graph, index, record, outputs, self.store, &self.options.secrets, threads);
         let slurm = self.slurm(index).cloned();
-        let running = Running { fingerprint, attempts_left, threads: slurm.is_none().then_some(threads) };
+        let taken: HashSet<&String> = self.running.values().flat_map(|running| &running.devices).collect();
+        let free = self.options.devices.iter().filter(|device| slurm.is_none() && !taken.contains(device));
+        let devices: Vec<String> = free.take(self.devices_of(cell)).cloned().collect();
+        let threads_here = slurm.is_none().then_some(threads);
+        let running = Running { fingerprint, attempts_left, threads: threads_here, devices: devices.clone() };
         self.running.insert(index, running);
         Task {
             cell: index,
@@ -453,6 +462,7 @@ impl Loop<'_> {
             files: cell.files.clone(),
             memory: cell.resources.memory,
             slurm,
+            devices,
             lock,
         }
     }

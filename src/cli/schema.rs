@@ -187,7 +187,7 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
                     }},
                 ],
             },
-            "resources": {"type": "object", "description": "What a cell occupies: cpu, memory, devices, pools"},
+            "resources": {"type": "object", "description": "What a cell occupies: cpu, memory, devices, pools; and its priority"},
             "retries": {"type": "integer", "minimum": 0},
             "executor": {"$ref": "#/$defs/executor"},
         },

@@ -34,6 +34,7 @@ pub(super) struct Settings {
     pub(super) fail_fast: bool,
     pub(super) quiet: bool,
     pub(super) locked: bool,
+    pub(super) devices: Vec<String>,
 }
 
 fn wanted(graph: &Graph, targets: &[String]) -> Result<BTreeSet<usize>, CliError> {
@@ -96,7 +97,7 @@ pub(super) fn run(
     let options = RunOptions {
         threads: settings.jobs.unwrap_or(cores).max(1),
         memory: total_memory(),
-        devices: 1,
+        devices: settings.devices,
         fail_fast: settings.fail_fast,
         secrets,
         cancel_jobs: ask_to_cancel,

@@ -1,4 +1,5 @@
-//! Cells in threads of this process, the first executor.
+//! Cells in threads of this process, the first executor. A cell that is given devices by name has a process of its own,
+//! which its thread waits for.
 
 use std::{
     sync::{atomic::AtomicBool, mpsc::Sender},
@@ -7,7 +8,7 @@ use std::{
 
 use contract::Event;
 
-use super::{Executor, Message, Task};
+use super::{Executor, Message, Task, process};
 use crate::{cell::execute, fingerprint::Fingerprint, store::Store};
 
 /// Computes every cell in a thread of its own.
@@ -26,15 +27,22 @@ pub struct Local<'scope, 'env> {
 
 impl Executor for Local<'_, '_> {
     fn submit(&mut self, tasks: Vec<Task>) {
-        for Task { cell, job, lock, .. } in tasks {
+        for task in tasks {
+            let cell = task.cell;
             let (sender, store, run, cancelled) = (self.sender.clone(), self.store, self.run, self.cancelled);
             self.scope.spawn(move || {
                 let observer = |event: Event| {
                     sender.send(Message::Said(cell, event)).ok();
                 };
-                let result = execute(job, store, run, cancelled, &observer);
-                // Before the loop hears of the end, which may want to try again.
-                drop(lock);
+                let result = if task.devices.is_empty() {
+                    let Task { job, lock, .. } = task;
+                    let result = execute(job, store, run, cancelled, &observer);
+                    // Before the loop hears of the end, which may want to try again.
+                    drop(lock);
+                    result
+                } else {
+                    process::compute(task, store, run, cancelled, &observer)
+                };
                 sender.send(Message::Ended(cell, Box::new(result))).ok();
             });
         }

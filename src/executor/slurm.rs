@@ -10,8 +10,7 @@ mod verdict;
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
-    io::{Read, Seek, SeekFrom},
+    fs,
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
@@ -27,9 +26,9 @@ use self::{
 };
 use super::{Executor, Message, Task};
 use crate::{
-    cell::{CellError, Job},
+    cell::CellError,
     fingerprint::Fingerprint,
-    job::{JobFolder, JobInput, JobRecord, JobResult, Submission},
+    job::{EventReader, JobFolder, JobRecord, JobResult, Submission},
     recipe::SlurmDecl,
     store::{CellLock, Store, StoreError, write_atomically},
 };
@@ -132,8 +131,7 @@ struct Tracked {
     unlisted: Option<Instant>,
     placed: bool,
     taken_over: bool,
-    /// How much of its events has been read.
-    heard: u64,
+    events: EventReader,
     /// Since when its result says done and the store does not have it.
     missing: Option<Instant>,
 }
@@ -211,6 +209,7 @@ impl Worker<'_> {
 
     fn track(&mut self, outgoing: Outgoing, submission: Submission, taken_over: bool) {
         self.asked = None; // Ask soon.
+        let events = EventReader::new(JobFolder::of(self.store, &outgoing.job.fingerprint).events());
         self.tracked.push(Tracked {
             outgoing,
             submission,
@@ -218,7 +217,7 @@ impl Worker<'_> {
             unlisted: None,
             placed: false,
             taken_over,
-            heard: 0,
+            events,
             missing: None,
         });
     }
@@ -401,7 +400,7 @@ impl Worker<'_> {
         let output = self.output(&self.tracked[at].submission);
         let tracked = &mut self.tracked[at];
         let folder = JobFolder::of(store, &tracked.outgoing.job.fingerprint);
-        let said = tracked.read_events(&folder.events());
+        let said = tracked.events.read();
         let result: Option<JobResult> = folder.result(&tracked.submission.batch);
         let word = match (&tracked.listed, tracked.unlisted) {
             _ if silent => Word::None,
@@ -547,57 +546,13 @@ impl Tracked {
         self.listed = Some((now, since.unwrap_or_else(Instant::now)));
         text.map(|text| (self.outgoing.cell, text))
     }
-
-    /// What the cell has said since the last look.
-    fn read_events(&mut self, path: &Path) -> Vec<Event> {
-        let mut bytes = Vec::new();
-        let read = File::open(path).and_then(|mut file| {
-            if file.metadata()?.len() < self.heard {
-                self.heard = 0;
-            }
-            file.seek(SeekFrom::Start(self.heard))?;
-            file.read_to_end(&mut bytes)
-        });
-        if read.is_err() {
-            return Vec::new(); // It has said nothing yet.
-        }
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        self.heard += whole as u64;
-        bytes[..whole]
-            .split(|byte| *byte == b'\n')
-            .filter_map(|line| serde_json::from_slice(line).ok())
-            .collect()
-    }
 }
 
-fn outgoing(task: Task, run: &str) -> Outgoing {
-    let Task { cell, name, stage, job, files, memory, slurm, lock } = task;
-    let slurm = slurm.unwrap_or_default();
-    let Job { fingerprint, record, params, inputs, seed, backend, threads, .. } = job;
-    let inputs = inputs
-        .into_iter()
-        .map(|(port, inputs)| {
-            let input = |input: contract::Input| JobInput {
-                digest: input.digest,
-                stage: input.stage,
-                labels: input.labels,
-            };
-            (port, inputs.into_iter().map(input).collect())
-        })
-        .collect();
-    let job = JobRecord {
-        cell: name,
-        run: run.to_owned(),
-        fingerprint,
-        record,
-        params,
-        files,
-        inputs,
-        seed,
-        backend,
-        threads,
-    };
-    let cpus = slurm.cpus.unwrap_or(threads);
+fn outgoing(mut task: Task, run: &str) -> Outgoing {
+    let (cell, stage, memory) = (task.cell, task.stage.clone(), task.memory);
+    let slurm = task.slurm.take().unwrap_or_default();
+    let (job, lock) = JobRecord::of(task, run);
+    let cpus = slurm.cpus.unwrap_or(job.threads);
     Outgoing { cell, stage, job, cpus, slurm, memory, resubmitted: 0, lock }
 }
 

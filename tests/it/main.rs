@@ -15,6 +15,8 @@ mod audit;
 
 mod commands;
 
+mod devices;
+
 mod invariants;
 
 mod endpoint;

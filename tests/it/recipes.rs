@@ -32,7 +32,7 @@ fn every_recipe_checks() {
                 assert!(checked.stderr.contains("variable `data` has no value"), "{}", checked.stderr);
                 assert!(checked.stderr.contains("--set vars.data="), "{}", checked.stderr);
                 // With files of these names it makes a plan, and nothing is read, asked or downloaded for that.
-                let data = place_data(&project);
+                let data = place_data(project);
                 let (data, bert) = (format!("vars.data={data}"), format!("vars.bert={data}/bert"));
                 let plan = project.run(&["plan", path, "--set", &data, "--set", &bert]).expect(4);
                 assert!(plan.stdout.contains("never run"), "{}", plan.stdout);

@@ -40,8 +40,10 @@ impl Cluster {
 
     /// One of Slurm's commands, asked on this cluster.
     fn ask(&self, command: &[&str]) -> String {
-        let output = Command::new(command[0]).args(&command[1..]).env("SLURM_CONF", &self.conf).output();
-        String::from_utf8(output.unwrap().stdout).unwrap()
+        let mut asked = Command::new(command[0]);
+        let output = asked.args(&command[1..]).env("SLURM_CONF", &self.conf).output().unwrap();
+        assert!(output.status.success(), "{command:?}: {}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
     }
 
     /// Ends a daemon that the script names in a file of this cluster's.
@@ -219,8 +221,9 @@ fn a_job_cancelled_by_hand_and_a_refused_one_fail_and_say_so() {
     let mut run = cluster.start_run(&project, &["run", "recipe.yaml"], &log);
     until("both are placed", || std::fs::read_to_string(&log).unwrap().matches("  job    ").count() == 2);
     cluster.ask(&["scancel", "1_1"]);
-    assert_eq!(run.wait().unwrap().code(), Some(3));
+    let status = run.wait().unwrap();
     let said = std::fs::read_to_string(&log).unwrap();
+    assert_eq!(status.code(), Some(3), "{said}");
     assert!(
         said.contains("error: `count[n=c1]` failed: job 1_1 was cancelled, and not by this run\n"),
         "{said}"

@@ -148,7 +148,7 @@ fn resources(
     out: &mut Vec<Diagnostic>,
 ) -> ResourcesDecl {
     let what = format!("`resources` of {what}");
-    let Some(fields) = fields(node, &what, &["cpu", "memory", "devices", "pools"], out) else {
+    let Some(fields) = fields(node, &what, &["cpu", "memory", "devices", "priority", "pools"], out) else {
         return ResourcesDecl::default();
     };
     let mut count = |key: &str, least: u64| {
@@ -164,6 +164,14 @@ fn resources(
             out.push(expected(node, &what, "a size such as `2GiB`, or a number of bytes"));
         }
         bytes
+    });
+    let priority = fields.get("priority").and_then(|node| {
+        let priority = node.scalar().and_then(serde_json::Value::as_i64);
+        let priority = priority.and_then(|priority| i32::try_from(priority).ok());
+        if priority.is_none() {
+            out.push(expected(node, &format!("`priority` in {what}"), "a whole number"));
+        }
+        priority
     });
     let mut taken = BTreeMap::new();
     if let Some(node) = fields.get("pools") {
@@ -183,7 +191,7 @@ fn resources(
             }
         }
     }
-    ResourcesDecl { cpu, memory, devices, pools: taken }
+    ResourcesDecl { cpu, memory, devices, priority: priority.unwrap_or(0), pools: taken }
 }
 
 /// A number of bytes, or a number with a unit.
