@@ -404,7 +404,11 @@ impl Worker<'_> {
         let result: Option<JobResult> = folder.result(&tracked.submission.batch);
         let word = match (&tracked.listed, tracked.unlisted) {
             _ if silent => Word::None,
-            (_, Some(since)) => Word::Unlisted(since.elapsed()),
+            (listed, Some(since)) => {
+                let waited = listed.as_ref().filter(|(listed, _)| listed.state == "PENDING");
+                let job = waited.filter(|_| !output.exists()).map(|(listed, _)| listed.job.clone());
+                Word::Unlisted(since.elapsed(), job)
+            }
             (Some((listed, since)), None) => Word::Listed(listed.clone(), since.elapsed()),
             (None, None) => Word::None,
         };

@@ -216,18 +216,21 @@ fn an_interrupted_run_cancels_its_jobs_and_the_next_goes_on() {
 fn a_job_cancelled_by_hand_and_a_refused_one_fail_and_say_so() {
     let Some(cluster) = Cluster::start(&["--cpus", "2"]) else { return };
     let project = Project::resumable();
-    project.write("recipe.yaml", &counting(2, 250, 100, ""));
+    // Two run and the third waits.
+    project.write("recipe.yaml", &counting(3, 250, 100, ", at_once: 2"));
     let log = project.path("cancelled.log");
     let mut run = cluster.start_run(&project, &["run", "recipe.yaml"], &log);
-    until("both are placed", || std::fs::read_to_string(&log).unwrap().matches("  job    ").count() == 2);
-    cluster.ask(&["scancel", "1_1"]);
+    until("all are placed", || std::fs::read_to_string(&log).unwrap().matches("  job    ").count() == 3);
+    until("two run", || cluster.ask(&["squeue", "-h", "-r", "-t", "running"]).lines().count() == 2);
+    cluster.ask(&["scancel", "1_1", "1_2"]);
     let status = run.wait().unwrap();
     let said = std::fs::read_to_string(&log).unwrap();
     assert_eq!(status.code(), Some(3), "{said}");
-    assert!(
-        said.contains("error: `count[n=c1]` failed: job 1_1 was cancelled, and not by this run\n"),
-        "{said}"
-    );
+    for cell in [1, 2] {
+        let what =
+            format!("error: `count[n=c{cell}]` failed: job 1_{cell} was cancelled, and not by this run\n");
+        assert!(said.contains(&what), "{said}");
+    }
     assert!(said.contains("  done   count[n=c0]"), "{said}");
 
     let refused = counting(1, 1, 0, ", partition: nowhere").replace("c0", "other");

@@ -17,8 +17,9 @@ pub(super) const GRACE: Duration = Duration::from_secs(60);
 pub(super) enum Word {
     /// The scheduler has not answered since the job was submitted or last listed.
     None,
-    /// It answers and does not list the job, for so long.
-    Unlisted(Duration),
+    /// It answers and does not list the job, for so long. One that was last listed as waiting and has opened no output has
+    /// never started; of those Slurm forgets at once what was cancelled. Then its number is here.
+    Unlisted(Duration, Option<String>),
     /// It lists the job; and for how long in this state.
     Listed(Listed, Duration),
 }
@@ -79,16 +80,17 @@ pub(super) fn judge(
                 },
             }
         }
-        (Some(Exit::Interrupted), Word::Unlisted(since)) if *since > GRACE => {
+        (Some(Exit::Interrupted), Word::Unlisted(since, _)) if *since > GRACE => {
             Verdict::Again { why: "the job was told to stop and stopped at a checkpoint".to_owned() }
         }
         (None, Word::Listed(listed, since)) if over(&listed.state) => {
             ended_silently(listed, *since, time, output)
         }
-        (None, Word::Unlisted(since)) if *since > GRACE => Verdict::Again {
+        (None, Word::Unlisted(since, Some(job))) if *since > GRACE / 6 => cancelled(job),
+        (None, Word::Unlisted(since, None)) if *since > GRACE => Verdict::Again {
             why: "the job left no result, and the scheduler does not know it any more".to_owned(),
         },
-        (Some(Exit::Interrupted) | None, Word::None | Word::Unlisted(_) | Word::Listed(..)) => Verdict::Wait,
+        (Some(Exit::Interrupted) | None, Word::None | Word::Unlisted(..) | Word::Listed(..)) => Verdict::Wait,
     }
 }
 
@@ -177,7 +179,7 @@ mod tests {
             Verdict::Cancelled { .. } => "cancelled",
             Verdict::Again { .. } => "again",
         };
-        let unlisted = |seconds| Word::Unlisted(Duration::from_secs(seconds));
+        let unlisted = |seconds| Word::Unlisted(Duration::from_secs(seconds), None);
         // The result file is the truth, whatever Slurm says.
         for state in ["RUNNING", "FAILED", "CANCELLED", "NODE_FAIL", "TIMEOUT"] {
             assert_eq!(kind(Some(Exit::Done), word(state, 0)), "done", "{state}");
@@ -223,5 +225,10 @@ mod tests {
         assert_eq!(kind(None, Word::None), "wait");
         assert_eq!(kind(None, unlisted(59)), "wait");
         assert_eq!(kind(None, unlisted(61)), "again");
+        // Cancelled before it started.
+        let waited = |seconds| Word::Unlisted(Duration::from_secs(seconds), Some("7_0".to_owned()));
+        assert_eq!(kind(None, waited(9)), "wait");
+        assert_eq!(kind(None, waited(11)), "cancelled");
+        assert_eq!(kind(Some(Exit::Done), waited(11)), "done");
     }
 }
