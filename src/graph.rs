@@ -7,11 +7,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt, fs,
-    path::{Path, PathBuf},
+    fmt,
+    path::PathBuf,
 };
 
-use contract::{Arity, Kind, Port, PortFlow, Resources};
+use contract::{Arity, Kind, Port, Resources};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
@@ -23,6 +23,7 @@ use crate::{
     },
 };
 
+mod leak;
 mod matrix;
 mod order;
 mod ports;
@@ -428,56 +429,6 @@ impl Graph {
         )
         .help(format!("add {} to the matrix of `{stage}`", axes.join(" and ")))
     }
-
-    /// Invariant 10: held-out questions never reach a port that trains.
-    fn refuse_leaks(&self, drafts: &[Draft<'_>], mistakes: &mut Vec<Diagnostic>) {
-        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
-        let files = |cell: &Cell| {
-            let kind = cell.kind.name();
-            cell.files.iter().map(|(_, path)| (kind, real(path))).collect::<Vec<_>>()
-        };
-        // Whatever a cell calls its part of a file that another cell holds out, it holds the same questions.
-        let held_out: HashMap<(&str, PathBuf), usize> = self
-            .cells
-            .iter()
-            .enumerate()
-            .filter(|(_, cell)| cell.kind.held_out(&cell.params))
-            .flat_map(|(index, cell)| files(cell).into_iter().map(move |file| (file, index)))
-            .collect();
-        let mut origin: Vec<Option<usize>> = vec![None; self.cells.len()];
-        let mut said = BTreeSet::new();
-        for (index, cell) in self.cells.iter().enumerate() {
-            if cell.kind.held_out(&cell.params) {
-                origin[index] = Some(index);
-            } else if !held_out.is_empty() {
-                origin[index] = files(cell).iter().find_map(|file| held_out.get(file)).copied();
-            }
-            for port in cell.kind.inputs() {
-                for source in cell.inputs.get(port.name).into_iter().flatten() {
-                    let Some(from) = origin[source.cell] else { continue };
-                    match port.flow {
-                        PortFlow::Carries => origin[index] = Some(from),
-                        PortFlow::Measures => {}
-                        PortFlow::Trains => {
-                            let need =
-                                drafts[cell.stage].needs.iter().find(|need| need.port.name == port.name);
-                            if said.insert((cell.stage, port.name)) {
-                                let span = need.map_or(drafts[cell.stage].span, |need| need.span);
-                                mistakes.push(leak(&self.cells[from].name, cell, port, span));
-                            }
-                        }
-                    }
-                }
-            }
-        }
-    }
-}
-
-fn leak(from: &CellName, cell: &Cell, port: &Port, span: Span) -> Diagnostic {
-    let message =
-        format!("held-out questions of `{from}` reach `{}` of `{}`, which trains", port.name, cell.name);
-    Diagnostic::at(span, message)
-        .help("a number measured on questions the student has seen is worth nothing: use another split here")
 }
 
 fn cell_name(stage: &str, axes: &[(String, String)]) -> CellName {

@@ -239,7 +239,12 @@ impl<'a> Check<'a> {
         if let Some(pattern) = schema.get("pattern").and_then(Value::as_str) {
             let regex = Regex::new(pattern).expect("the pattern of a params type is a constant");
             if !regex.is_match(text) {
-                let mistake = self.expected(node, &format!("a text that matches `{pattern}`"));
+                let examples: Vec<&str> = strings(schema, "examples").collect();
+                let mistake = if examples.is_empty() {
+                    self.expected(node, &format!("a text that matches `{pattern}`"))
+                } else {
+                    self.not_one_of(node, Some(text), &examples)
+                };
                 self.out.push(mistake);
                 return None;
             }
@@ -302,6 +307,11 @@ fn types(schema: &Value) -> Vec<&str> {
         Some(Value::Array(names)) => names.iter().filter_map(Value::as_str).collect(),
         Some(_) | None => Vec::new(),
     }
+}
+
+/// The texts in a list of a schema.
+fn strings<'a>(schema: &'a Value, key: &str) -> impl Iterator<Item = &'a str> {
+    schema.get(key).and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
 }
 
 /// The fixed values a schema allows, where it allows no others.

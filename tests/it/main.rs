@@ -33,3 +33,12 @@ mod recipes;
 
 #[cfg(feature = "burn")]
 mod pipeline;
+
+#[cfg(feature = "burn")]
+mod sampled;
+
+#[cfg(feature = "burn")]
+mod sealed;
+
+#[cfg(feature = "burn")]
+mod served;

@@ -44,6 +44,24 @@ fn every_recipe_checks() {
     assert!(found >= 12, "only {found} recipes found");
 }
 
+#[test]
+fn what_all_methods_share_is_computed_once() {
+    let recipe = Path::new(env!("CARGO_MANIFEST_DIR")).join("recipes/mind.yaml");
+    let plan = Project::retort().run(&["plan", recipe.to_str().unwrap(), "--json"]).expect(4);
+    let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
+    let cells = |stage: &str| {
+        let of_stage = |cell: &&serde_json::Value| {
+            let name = cell["cell"].as_str().unwrap();
+            name.split_once('[').map_or(name, |(stage, _)| stage) == stage
+        };
+        plan["cells"].as_array().unwrap().iter().filter(of_stage).count()
+    };
+    for stage in ["rationales", "accepted", "base", "assistant"] {
+        assert_eq!(cells(stage), 1, "{stage}");
+    }
+    assert_eq!((cells("student"), cells("expert"), cells("scores")), (8 * 3, 8 * 3, 8 * 3 * 3));
+}
+
 /// The files that recipes ask for, each with one question.
 fn place_data(project: &Project) -> String {
     let row = "{\"id\": \"1\", \"question\": \"1 + 1?\", \"answer\": \"2\"}\n";

@@ -131,7 +131,7 @@ impl<'a> Check<'a> {
         None
     }
 
-    fn not_one_of(&self, node: &Node, written: Option<&str>, names: &[&str]) -> Diagnostic {
+    pub(super) fn not_one_of(&self, node: &Node, written: Option<&str>, names: &[&str]) -> Diagnostic {
         let mistake = self.expected(node, &one_of(names));
         match written.and_then(|written| crate::recipe::suggest(written, names.iter().copied())) {
             Some(near) => mistake.help(format!("did you mean `{near}`?")),

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use contract::{
     ArtifactType, Context, Digest, Port, PortFlow, Stage, StageError, jsonl,
-    records::{Prediction, Question, Sample, Scores, files},
+    records::{Prediction, Question, Sample, Sampled, Scores, files},
 };
 use lm::{
     LanguageModel, device,
@@ -159,7 +159,7 @@ impl Stage for Evaluate {
     type Params = EvaluateParams;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "answers questions with a model and scores the answers";
     const SEEDED: bool = false;
     const COMPUTES: bool = true;
@@ -207,7 +207,8 @@ impl Stage for Evaluate {
         let mut model = None;
         let greedy: Vec<Ask> = questions.iter().map(|question| Ask { question, sample: None }).collect();
         let answers = answer(&greedy, None, &params, &mut model, context)?;
-        let (predictions, undecided) = mark(&greedy, answers, params.profile);
+        let predictions = mark(&greedy, answers, params.profile);
+        let undecided = predictions.iter().filter(|prediction| prediction.undecided).count();
         if undecided > 0 {
             context.note(format!(
                 "profile `{}` cannot decide {undecided} of {} answers, which count as wrong",
@@ -215,7 +216,7 @@ impl Stage for Evaluate {
                 questions.len()
             ));
         }
-        let mut scores = scores(&questions, &predictions, undecided, params.profile);
+        let mut scores = scores(&questions, &predictions, params.profile);
         let folder = context.output("scores");
         jsonl::write(&folder.join(files::PREDICTIONS), &predictions)?;
         if let Some(sampling) = &params.sampling {
@@ -224,8 +225,11 @@ impl Stage for Evaluate {
                 .flat_map(|question| (0..sampling.samples).map(move |n| Ask { question, sample: Some(n) }))
                 .collect();
             let answers = answer(&asks, Some(sampling), &params, &mut model, context)?;
-            let (predictions, _) = mark(&asks, answers, params.profile);
-            scores.values.extend(sampled_scores(sampling, &predictions));
+            let predictions = mark(&asks, answers, params.profile);
+            let sampled: Vec<Sampled> =
+                predictions.chunks(sampling.samples).map(|samples| sampled(sampling, samples)).collect();
+            jsonl::write(&folder.join(files::SAMPLED), &sampled)?;
+            scores.values.extend(means(&sampled));
             let samples: Vec<Sample> = predictions
                 .into_iter()
                 .enumerate()
@@ -305,41 +309,51 @@ fn answer(
     Ok(keys.iter().map(answer).collect())
 }
 
-/// The predictions, and how many of them the profile cannot decide.
-fn mark(asks: &[Ask], answers: Vec<Answer>, profile: Profile) -> (Vec<Prediction>, usize) {
-    let mut undecided = 0;
+/// The answers, each with the profile's verdict.
+fn mark(asks: &[Ask], answers: Vec<Answer>, profile: Profile) -> Vec<Prediction> {
     let predict = |(ask, answer): (&Ask, Answer)| {
         let sealed = is_sealed(ask.question);
         let text = if sealed { gpqa::unsealed(&answer.text) } else { answer.text.as_str().into() };
-        let verdict = profile.score(ask.question, &text);
-        undecided += usize::from(verdict.undecided);
+        let mut verdict = profile.score(ask.question, &text);
+        // Some profiles take whole sentences for the answer; those may quote the question or a choice.
+        let quote =
+            verdict.extracted.as_mut().filter(|found| sealed && found.chars().count() > LONGEST_LETTER);
+        if let Some(found) = quote {
+            *found = gpqa::seal(found);
+        }
         predict(ask.question, answer, verdict)
     };
-    (asks.iter().zip(answers).map(predict).collect(), undecided)
+    asks.iter().zip(answers).map(predict).collect()
 }
+
+/// Characters of a letter as profiles find it, `(A)`.
+const LONGEST_LETTER: usize = 3;
 
 /// Whether a question is to be kept out of plain text, and so an answer that may quote it.
 fn is_sealed(question: &Question) -> bool {
     gpqa::sealed(&question.question)
 }
 
-/// `pass@k` and `maj@n`, means over questions; the samples of a question stand together.
-fn sampled_scores(sampling: &Sampling, predictions: &[Prediction]) -> BTreeMap<String, f64> {
+/// `pass@k` and `maj@n` of one question, from its samples.
+fn sampled(sampling: &Sampling, samples: &[Prediction]) -> Sampled {
     let n = sampling.samples;
-    let questions: Vec<Vec<&Prediction>> =
-        predictions.chunks(n).map(|samples| samples.iter().collect()).collect();
-    let mean = |value: &dyn Fn(&[&Prediction]) -> f64| {
-        questions.iter().map(|samples| value(samples)).sum::<f64>() / questions.len() as f64
-    };
-    let right = |samples: &[&Prediction]| samples.iter().filter(|sample| sample.correct).count();
-    let mut values = BTreeMap::from([(
-        format!("maj@{n}"),
-        mean(&|samples| f64::from(u8::from(samples::majority_is_right(samples)))),
-    )]);
+    let right = samples.iter().filter(|sample| sample.correct).count();
+    let majority = f64::from(samples::majority_is_right(samples));
+    let mut values = BTreeMap::from([(format!("maj@{n}"), majority)]);
     for k in sampling.pass_at() {
-        values.insert(format!("pass@{k}"), mean(&|samples| samples::pass_at(n, right(samples), k)));
+        values.insert(format!("pass@{k}"), samples::pass_at(n, right, k));
     }
-    values
+    Sampled { id: samples[0].id.clone(), values }
+}
+
+/// The mean of each value over questions, which all have the same ones.
+fn means(sampled: &[Sampled]) -> BTreeMap<String, f64> {
+    let mut sums = BTreeMap::new();
+    for (name, value) in sampled.iter().flat_map(|question| &question.values) {
+        *sums.entry(name.clone()).or_insert(0.0) += value;
+    }
+    sums.values_mut().for_each(|sum| *sum /= sampled.len() as f64);
+    sums
 }
 
 fn predict(question: &Question, answer: Answer, verdict: Verdict) -> Prediction {
@@ -348,12 +362,13 @@ fn predict(question: &Question, answer: Answer, verdict: Verdict) -> Prediction 
         extracted: verdict.extracted,
         correct: verdict.correct,
         truncated: answer.truncated,
+        undecided: verdict.undecided,
         tokens: answer.tokens,
         text: answer.text,
     }
 }
 
-fn scores(questions: &[Question], predictions: &[Prediction], undecided: usize, profile: Profile) -> Scores {
+fn scores(questions: &[Question], predictions: &[Prediction], profile: Profile) -> Scores {
     let total = predictions.len() as f64;
     let rate = |holds: &dyn Fn(&Prediction) -> bool| {
         predictions.iter().filter(|prediction| holds(prediction)).count() as f64 / total
@@ -363,7 +378,7 @@ fn scores(questions: &[Question], predictions: &[Prediction], undecided: usize, 
         ("accuracy".to_owned(), rate(&|prediction| prediction.correct)),
         ("unparsed".to_owned(), rate(&|prediction| prediction.extracted.is_none())),
         ("truncated".to_owned(), rate(&|prediction| prediction.truncated)),
-        ("undecided".to_owned(), undecided as f64 / total),
+        ("undecided".to_owned(), rate(&|prediction| prediction.undecided)),
         ("tokens".to_owned(), tokens as f64 / total),
     ]);
     let tasks: BTreeSet<&str> = questions.iter().map(|question| question.task.as_str()).collect();

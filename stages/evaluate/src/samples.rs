@@ -20,7 +20,7 @@ pub(crate) fn pass_at(n: usize, right: usize, k: usize) -> f64 {
 ///
 /// All right answers are one answer, however they are spelled; wrong ones agree where they are spelled alike. Samples
 /// without an answer do not vote, and among equals the answer given first wins.
-pub(crate) fn majority_is_right(samples: &[&Prediction]) -> bool {
+pub(crate) fn majority_is_right(samples: &[Prediction]) -> bool {
     let mut votes: BTreeMap<Option<&str>, (usize, usize)> = BTreeMap::new();
     for (place, sample) in samples.iter().enumerate() {
         let answer = match (&sample.extracted, sample.correct) {
@@ -58,10 +58,11 @@ mod tests {
             extracted: extracted.map(str::to_owned),
             correct: *correct,
             truncated: false,
+            undecided: false,
             tokens: 1,
         };
         let predictions: Vec<Prediction> = samples.iter().map(prediction).collect();
-        majority_is_right(&predictions.iter().collect::<Vec<_>>())
+        majority_is_right(&predictions)
     }
 
     #[test]

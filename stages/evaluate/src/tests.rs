@@ -190,6 +190,13 @@ fn samples_give_pass_at_k_and_a_majority_and_more_of_them_cost_only_those_missin
     assert!((scores.values["pass@1"] - right / 16.0).abs() < 1e-12);
     assert!(scores.values["pass@4"] >= scores.values["pass@1"]);
     assert!(scores.values["maj@4"] >= 0.5, "{:?}", scores.values);
+    let sampled: Vec<Sampled> = jsonl::read(&bench.output("scores").join(files::SAMPLED)).unwrap();
+    let ids: Vec<&str> = sampled.iter().map(|question| question.id.as_str()).collect();
+    assert_eq!(ids, ["two", "one", "again", "unknown"], "a line a question, in their order");
+    for value in ["pass@1", "pass@4", "maj@4"] {
+        let mean = sampled.iter().map(|question| question.values[value]).sum::<f64>() / 4.0;
+        assert!((mean - scores.values[value]).abs() < 1e-12, "{value}");
+    }
     // The same question under another id is sampled on its own.
     let texts = |id: &str| -> Vec<&str> {
         let of = four.iter().filter(|sample| sample.prediction.id == id);
@@ -252,6 +259,30 @@ fn a_model_that_chats_is_asked_as_it_was_taught() {
     let predictions: Vec<Prediction> = jsonl::read(&bench.output("scores").join(files::PREDICTIONS)).unwrap();
     assert_eq!(predictions[1].text, answer);
     assert!(!predictions[1].truncated);
+}
+
+#[test]
+fn an_answer_to_a_sealed_question_quotes_nothing_under_any_profile() {
+    let mut question = question("gpqa-diamond-000", "Which zorblatt decays?", "C");
+    question.task = "gpqa-diamond".into();
+    let choices = ["the flumph", "the wibble", "the snark", "the boojum"];
+    question.choices = choices.iter().map(|choice| gpqa::seal(choice)).collect();
+    question.question = gpqa::seal(&question.question);
+    let said = "The zorblatt is a flumph, so \\boxed{the snark}. Answer: C. The answer is the snark zorblatt";
+    let answer = || Answer { text: gpqa::seal(said), tokens: 9, truncated: false };
+    let ask = Ask { question: &question, sample: None };
+    let mut found = BTreeMap::new();
+    for profile in Profile::ALL {
+        let [prediction] = &mark(&[ask], vec![answer()], profile)[..] else { panic!("one answer") };
+        let written = serde_json::to_string(prediction).unwrap();
+        for word in ["zorblatt", "flumph", "snark", "boxed"] {
+            assert!(!written.contains(word), "{profile}: {written}");
+        }
+        found.insert(profile.name(), (prediction.correct, prediction.extracted.clone().unwrap_or_default()));
+    }
+    assert_eq!(found["mind"], (true, "C".to_owned()));
+    assert_eq!(found["simple_evals"], (true, "C".to_owned()));
+    assert!(found.values().any(|(_, extracted)| gpqa::sealed(extracted)), "{found:?}");
 }
 
 #[test]

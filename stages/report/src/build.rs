@@ -164,13 +164,12 @@ fn cell(params: &ReportParams, outcomes: &[Outcome], means: &[f64]) -> Cell {
     let mean = statistics::mean(&values);
     let questions = outcomes.iter().map(|outcome| outcome.scores.questions).min().unwrap_or_default();
     let drawn = statistics::percentiles(means);
-    let interval = match params.value {
-        Value::Tokens => drawn,
+    let interval = if params.value.is_rate() {
         // Where every run agrees the bootstrap sees no chance at all; Wilson's interval still does.
-        Value::Accuracy | Value::Unparsed | Value::Truncated => {
-            let over_questions = statistics::wilson(mean, questions);
-            if outcomes.len() == 1 { over_questions } else { statistics::hull(over_questions, drawn) }
-        }
+        let over_questions = statistics::wilson(mean, questions);
+        if outcomes.len() == 1 { over_questions } else { statistics::hull(over_questions, drawn) }
+    } else {
+        drawn
     };
     let rate = |name: &str| {
         let values: Option<Vec<f64>> =
@@ -188,6 +187,7 @@ fn cell(params: &ReportParams, outcomes: &[Outcome], means: &[f64]) -> Cell {
         questions,
         unparsed: rate("unparsed"),
         truncated: rate("truncated"),
+        undecided: rate("undecided"),
         difference: None,
         mark: Mark::None,
     }
@@ -230,6 +230,7 @@ fn mean_cell(grid: &Grid, row: usize, columns: &[usize]) -> Option<Sampled> {
         questions: members.iter().map(|member| member.cell.questions).sum(),
         unparsed: rate(&|cell| cell.unparsed),
         truncated: rate(&|cell| cell.truncated),
+        undecided: rate(&|cell| cell.undecided),
         difference: None,
         mark: Mark::None,
     };
@@ -338,7 +339,7 @@ fn round(table: &mut TableData) {
     for cell in table.rows.iter_mut().flat_map(|row| row.cells.iter_mut().flatten()) {
         round(&mut cell.mean);
         pair(&mut cell.interval);
-        let rates = cell.unparsed.iter_mut().chain(&mut cell.truncated);
+        let rates = cell.unparsed.iter_mut().chain(&mut cell.truncated).chain(&mut cell.undecided);
         rates.chain(&mut cell.standard_deviation).for_each(round);
         cell.runs.iter_mut().for_each(|run| round(&mut run.value));
         if let Some(difference) = &mut cell.difference {

@@ -8,7 +8,10 @@
 //! guessed: a cell without results is missing, and rows that answered different questions are not compared.
 
 mod table;
-pub use table::{Cell, ClaimResult, Column, Difference, Mark, Row, Run, Side, TableData, Value, Verdict};
+pub use table::{Cell, ClaimResult, Column, Difference, Mark, Row, Run, Side, TableData, Verdict};
+
+mod value;
+pub use value::{UnknownValue, Value};
 
 mod build;
 mod expression;
@@ -51,7 +54,8 @@ pub struct ReportParams {
     /// The axis a cell averages over. Default: `seed`.
     #[serde(default = "default_over")]
     pub over: String,
-    /// The value shown. Default: `accuracy`.
+    /// The value shown: `accuracy`, `unparsed`, `truncated`, `undecided`, `tokens`, or, where answers were sampled, `pass@k`
+    /// and `maj@n` with the k and n of `evaluate`. Default: `accuracy`.
     #[serde(default)]
     pub value: Value,
     /// The row every other row is compared with; it stands first. Default: none.
@@ -96,7 +100,7 @@ impl Stage for Report {
     type Params = ReportParams;
 
     const NAME: &'static str = "report";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str =
         "a results table with intervals and significance, and claims checked against it";
     const SEEDED: bool = false;

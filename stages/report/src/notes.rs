@@ -1,6 +1,6 @@
 //! The sentences under a table: how its numbers are made, and what a reader should know before believing them.
 
-use crate::{Cell, Mark, Row, TableData, Value, statistics, statistics::RESAMPLES};
+use crate::{Cell, Mark, Row, TableData, statistics, statistics::RESAMPLES};
 
 /// How the numbers are made.
 pub(crate) fn explain(table: &TableData) -> Vec<String> {
@@ -15,10 +15,7 @@ pub(crate) fn explain(table: &TableData) -> Vec<String> {
     }
     let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };
     let over = &table.over;
-    let interval = match table.value {
-        Value::Tokens => "a bootstrap",
-        Value::Accuracy | Value::Unparsed | Value::Truncated => "Wilson's",
-    };
+    let interval = if table.value.is_rate() { "Wilson's" } else { "a bootstrap" };
     let mut notes = if most > 1 {
         vec![
             format!("± sample standard deviation over `{over}`, n = {most}{fewer}"),
@@ -83,7 +80,7 @@ pub(crate) fn beware(table: &TableData) -> Vec<String> {
             errors.push(format!("{} {:.1}", column.name, 100.0 * error));
         }
     }
-    if !errors.is_empty() && table.value != Value::Tokens {
+    if !errors.is_empty() && table.value.is_rate() {
         notes.push(format!("few questions: standard error of one run, in points: {}", errors.join(", ")));
     }
     let rates = |name: &str, of: fn(&Cell) -> Option<f64>| {
@@ -100,5 +97,9 @@ pub(crate) fn beware(table: &TableData) -> Vec<String> {
     };
     notes.push(rates("unparsed", |cell| cell.unparsed));
     notes.push(rates("truncated", |cell| cell.truncated));
+    // Few profiles leave any answer undecided.
+    if table.rows.iter().flat_map(|row| row.cells.iter().flatten()).any(|cell| cell.undecided > Some(0.0)) {
+        notes.push(rates("undecided", |cell| cell.undecided));
+    }
     notes
 }

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
 use contract::{
     Context, Digest, Input, StageError, jsonl,
-    records::{self, Prediction, Scores},
+    records::{self, Prediction, Sampled, Scores},
 };
 
 use crate::{ReportParams, Value};
@@ -183,23 +183,39 @@ fn outcome(
     if predictions.is_empty() {
         return Err(StageError::failed(ResultsError::Empty { stage: input.stage.clone() }));
     }
-    let Some(&value) = scores.values.get(params.value.name()) else {
+    let Some(&value) = scores.values.get(&params.value.to_string()) else {
+        let known: Vec<&str> = scores.values.keys().map(String::as_str).collect();
         let error = ResultsError::NoValue { stage: input.stage.clone(), value: params.value };
-        return Err(StageError::failed(error));
+        return Err(StageError::failed(error).with_help(format!("it has: {}", known.join(", "))));
     };
     predictions.sort_by(|a, b| a.id.cmp(&b.id));
     let ids: Vec<&str> = predictions.iter().map(|prediction| prediction.id.as_str()).collect();
     let questions = Digest::of_json(&(&scores.task, ids));
-    let answers = predictions.iter().map(|prediction| of_answer(params.value, prediction)).collect();
+    let of_answers = |of: &dyn Fn(&Prediction) -> f64| Ok(predictions.iter().map(of).collect());
+    let answers = match params.value {
+        Value::Accuracy => of_answers(&|answer| f64::from(answer.correct)),
+        Value::Unparsed => of_answers(&|answer| f64::from(answer.extracted.is_none())),
+        Value::Truncated => of_answers(&|answer| f64::from(answer.truncated)),
+        Value::Undecided => of_answers(&|answer| f64::from(answer.undecided)),
+        Value::Tokens => of_answers(&|answer| answer.tokens as f64),
+        Value::PassAt(_) | Value::MajorityOf(_) => sampled(params.value, input, predictions.len()),
+    }?;
     Ok(Outcome { over, scores, value, answers, questions })
 }
 
-/// What one answer adds to a value's mean.
-fn of_answer(value: Value, prediction: &Prediction) -> f64 {
-    match value {
-        Value::Accuracy => f64::from(prediction.correct),
-        Value::Unparsed => f64::from(prediction.extracted.is_none()),
-        Value::Truncated => f64::from(prediction.truncated),
-        Value::Tokens => prediction.tokens as f64,
+/// A value of sampled answers, of each question, in the order of ids.
+fn sampled(value: Value, input: &Input, questions: usize) -> Result<Vec<f64>, StageError> {
+    let mut sampled: Vec<Sampled> = jsonl::read(&input.file(records::files::SAMPLED))?;
+    if sampled.len() != questions {
+        let (stage, predictions) = (input.stage.clone(), sampled.len());
+        return Err(StageError::failed(ResultsError::Count { stage, questions, predictions }));
     }
+    sampled.sort_by(|a, b| a.id.cmp(&b.id));
+    let name = value.to_string();
+    let of_question = |question: &Sampled| question.values.get(&name).copied();
+    sampled
+        .iter()
+        .map(of_question)
+        .collect::<Option<_>>()
+        .ok_or_else(|| StageError::failed(ResultsError::NoValue { stage: input.stage.clone(), value }))
 }

@@ -4,8 +4,9 @@
 
 use std::fmt;
 
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use crate::Value;
 
 /// A finished table; `table.json`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -32,55 +33,6 @@ pub struct TableData {
     pub claims: Vec<ClaimResult>,
     /// How to read the table and what to beware of, one sentence each.
     pub notes: Vec<String>,
-}
-
-/// What the numbers of a table are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Value {
-    /// The share of right answers.
-    #[default]
-    Accuracy,
-    /// The share of answers in which no answer was found.
-    Unparsed,
-    /// The share of answers that stopped at the length limit.
-    Truncated,
-    /// Generated tokens an answer.
-    Tokens,
-}
-
-impl Value {
-    /// Its name in `scores.json`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Accuracy => "accuracy",
-            Self::Unparsed => "unparsed",
-            Self::Truncated => "truncated",
-            Self::Tokens => "tokens",
-        }
-    }
-
-    /// Whether more is better.
-    pub fn higher_is_better(self) -> bool {
-        match self {
-            Self::Accuracy => true,
-            Self::Unparsed | Self::Truncated | Self::Tokens => false,
-        }
-    }
-
-    /// What it is multiplied with to be shown: rates are shown in percent.
-    pub fn scale(self) -> f64 {
-        match self {
-            Self::Accuracy | Self::Unparsed | Self::Truncated => 100.0,
-            Self::Tokens => 1.0,
-        }
-    }
-}
-
-impl fmt::Display for Value {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str(self.name())
-    }
 }
 
 /// A column.
@@ -121,6 +73,9 @@ pub struct Cell {
     pub unparsed: Option<f64>,
     /// Mean share of answers that stopped at the length limit.
     pub truncated: Option<f64>,
+    /// Mean share of answers that the scoring profile cannot decide.
+    #[serde(default)]
+    pub undecided: Option<f64>,
     /// Against the row of `relative_to`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub difference: Option<Difference>,

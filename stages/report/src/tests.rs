@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use contract::{
     Kind,
     bench::Bench,
-    records::{self, Prediction, Scores},
+    records::{self, Prediction, Sampled, Scores},
 };
 use serde_json::{Value as Json, json};
 use tempfile::TempDir;
@@ -61,6 +61,7 @@ fn write_scores(path: &Path, task: &str, answers: &[bool]) {
         extracted: (at % 10 != 9).then(|| "1".to_owned()),
         correct: *correct,
         truncated: false,
+        undecided: false,
         tokens: 20 + at,
     };
     let predictions: Vec<Prediction> = answers.iter().enumerate().map(prediction).collect();
@@ -226,7 +227,7 @@ fn missing_cells_are_missing_everywhere() {
     assert!(
         render(&table, Format::Terminal).contains("b.id – - a.id 50.0 = unknown (`b` in `id` is missing)")
     );
-    assert!(render(&table, Format::Csv).contains("\nb,svamp,,,,,,,,,,,,\n"));
+    assert!(render(&table, Format::Csv).contains("\nb,svamp,,,,,,,,,,,,,\n"));
 }
 
 #[test]
@@ -254,6 +255,47 @@ fn a_table_of_tokens_prefers_fewer() {
     let text = render(&table, Format::Terminal);
     assert!(text.starts_with("tokens, scoring profile mind\n"), "{text}");
     assert!(text.contains("69.5 ± 0.0"), "{text}");
+}
+
+#[test]
+fn a_table_of_sampled_answers_and_one_of_undecided_ones() {
+    let labels = |method| [("method", method)];
+    let results = Results::new().add("gsm8k", &labels("a"), 5, 10).add("gsm8k", &labels("b"), 6, 10);
+    for (result, chance) in [(0, 0.25), (1, 0.75)] {
+        let folder = results.folder.path().join(format!("result{result}"));
+        let mut predictions: Vec<Prediction> =
+            jsonl::read(&folder.join(records::files::PREDICTIONS)).unwrap();
+        let sampled = |prediction: &Prediction| Sampled {
+            id: prediction.id.clone(),
+            values: BTreeMap::from([("pass@2".to_owned(), chance), ("maj@4".to_owned(), 1.0)]),
+        };
+        // In another order than the predictions.
+        let lines: Vec<Sampled> = predictions.iter().rev().map(sampled).collect();
+        jsonl::write(&folder.join(records::files::SAMPLED), &lines).unwrap();
+        predictions[0].undecided = true;
+        jsonl::write(&folder.join(records::files::PREDICTIONS), &predictions).unwrap();
+        let mut scores: Scores = jsonl::read_json(&folder.join(records::files::SCORES)).unwrap();
+        let values = [("pass@2", chance), ("maj@4", 1.0), ("undecided", 0.1)];
+        scores.values.extend(values.map(|(name, value)| (name.to_owned(), value)));
+        jsonl::write_json(&folder.join(records::files::SCORES), &scores).unwrap();
+    }
+    let table = |value: &str| results.table(&json!({"rows": "method", "columns": "task", "value": value}));
+    let pass = table("pass@2").unwrap();
+    let cells: Vec<&Cell> = pass.rows.iter().map(|row| row.cells[0].as_ref().unwrap()).collect();
+    assert_eq!((cells[0].mean, cells[1].mean), (0.25, 0.75));
+    assert_eq!((cells[0].mark, cells[1].mark), (Mark::None, Mark::Best));
+    let text = render(&pass, Format::Terminal);
+    assert!(text.starts_with("pass@2 in %, scoring profile mind\n"), "{text}");
+    assert!(text.contains("undecided answers, %: a 10.0, b 10.0\n"), "{text}");
+    assert!(render(&table("maj@4").unwrap(), Format::Terminal).contains("100.0"));
+    let undecided = table("undecided").unwrap();
+    assert_eq!(undecided.rows[1].cells[0].as_ref().unwrap().mean, 0.1);
+    assert!(render(&undecided, Format::Csv).contains("undecided"));
+
+    let error = table("pass@3").unwrap_err();
+    assert_eq!(error.to_string(), "a result of stage `scores` has no value `pass@3`");
+    let has = "it has: accuracy, maj@4, pass@2, tokens, truncated, undecided, unparsed";
+    assert_eq!(error.help(), Some(has));
 }
 
 #[test]

@@ -143,7 +143,7 @@ impl Stage for Teacher {
     type Params = TeacherParams;
 
     const NAME: &'static str = "teacher";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "rationales for questions, one or more from every perspective";
     const SEEDED: bool = true;
     const COMPUTES: bool = false;

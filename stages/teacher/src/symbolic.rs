@@ -81,12 +81,12 @@ fn one(question: &Question, perspective: &str, rate: f64, rng: &mut impl Rng) ->
     builtin::write(perspective, question, &solution).ok_or_else(unsolvable)
 }
 
-/// The words before the last line in another order.
+/// The words before the last sentence, which states the answer, in another order.
 fn scramble(text: &str, rng: &mut impl Rng) -> String {
-    let (body, answer) = text.rsplit_once('\n').unwrap_or(("", text));
+    let (body, answer) = text.rsplit_once(". ").unwrap_or(("", text));
     let mut words: Vec<&str> = body.split_whitespace().collect();
     words.shuffle(rng);
-    format!("{}\n{answer}", words.join(" "))
+    format!("{}. {answer}", words.join(" "))
 }
 
 #[cfg(test)]
@@ -199,13 +199,16 @@ mod tests {
             assert_eq!(plain.rationales[0], mixed.rationales[0]);
             let (plain, mixed) = (&plain.rationales[1], &mixed.rationales[1]);
             let words = |text: &str| {
-                let mut words: Vec<String> = text.split_whitespace().map(String::from).collect();
+                let word = |word: &str| word.trim_end_matches('.').to_owned();
+                let mut words: Vec<String> = text.split_whitespace().map(word).collect();
                 words.sort();
                 words
             };
-            assert_ne!(plain.text, mixed.text);
+            let moved =
+                plain.text.split(' ').zip(mixed.text.split(' ')).filter(|(plain, mixed)| plain != mixed);
+            assert!(moved.count() > 5, "{}", mixed.text);
             assert_eq!(words(&plain.text), words(&mixed.text));
-            assert_eq!(plain.text.lines().last(), mixed.text.lines().last());
+            assert_eq!(plain.text.split(". ").last(), mixed.text.split(". ").last());
         }
         assert!(mixed.iter().all(|item| right(item, &item.rationales[1])));
     }

@@ -4,10 +4,11 @@ use crate::{Mark, TableData};
 
 pub(super) fn render(table: &TableData) -> String {
     let mut writer = csv::Writer::from_writer(Vec::new());
+    let value = table.value.to_string();
     let header = [
         table.rows_axis.as_str(),
         table.columns_axis.as_str(),
-        table.value.name(),
+        value.as_str(),
         "standard_deviation",
         "low",
         "high",
@@ -15,6 +16,7 @@ pub(super) fn render(table: &TableData) -> String {
         "questions",
         "unparsed",
         "truncated",
+        "undecided",
         "difference",
         "difference_low",
         "difference_high",
@@ -38,6 +40,7 @@ pub(super) fn render(table: &TableData) -> String {
                     cell.questions.to_string(),
                     number(cell.unparsed),
                     number(cell.truncated),
+                    number(cell.undecided),
                     number(difference.map(|difference| difference.value)),
                     number(interval.map(|(low, _)| low)),
                     number(interval.map(|(_, high)| high)),

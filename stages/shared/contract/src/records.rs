@@ -62,6 +62,9 @@ pub struct Prediction {
     pub correct: bool,
     /// Whether generation stopped at its length limit.
     pub truncated: bool,
+    /// Whether the scoring profile could not decide; it then counts as wrong.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub undecided: bool,
     /// Generated tokens.
     pub tokens: usize,
 }
@@ -73,6 +76,15 @@ pub struct Sample {
     pub sample: usize,
     /// What was answered.
     pub prediction: Prediction,
+}
+
+/// What the sampled answers to one question say; `sampled.jsonl`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Sampled {
+    /// The question's id.
+    pub id: String,
+    /// `pass@k` and `maj@n`; the values of [`Scores`] are their means.
+    pub values: BTreeMap<String, f64>,
 }
 
 /// Totals over predictions; `scores.json`.
@@ -112,6 +124,8 @@ pub mod files {
     pub const PREDICTIONS: &str = "predictions.jsonl";
     /// Of a `scores` artifact, where answers were sampled.
     pub const SAMPLES: &str = "samples.jsonl";
+    /// Of a `scores` artifact, where answers were sampled.
+    pub const SAMPLED: &str = "sampled.jsonl";
     /// Of a `scores` artifact.
     pub const SCORES: &str = "scores.json";
     /// Of a `metrics` artifact.

@@ -133,7 +133,8 @@ impl Tokenizer {
         Ok(encoding.get_ids().to_vec())
     }
 
-    /// The tokens of a text that a chat template wrote: special tokens spelled out in it are those tokens.
+    /// The tokens of a text as a model reads it, such as a chat template writes: special tokens spelled out in it are those
+    /// tokens.
     ///
     /// What a user or a dataset says must not be in such a text unless it was checked for special tokens first.
     pub fn encode_rendered(&self, text: &str) -> Result<Vec<u32>, LmError> {
@@ -149,6 +150,11 @@ impl Tokenizer {
     /// The text of tokens; special tokens are left out.
     pub fn decode(&self, tokens: &[u32]) -> Result<String, LmError> {
         self.inner.decode(tokens, true).map_err(LmError::Tokenizer)
+    }
+
+    /// The text of tokens, special ones spelled out; [`Tokenizer::encode_rendered`] reads it.
+    pub fn decode_rendered(&self, tokens: &[u32]) -> Result<String, LmError> {
+        self.inner.decode(tokens, false).map_err(LmError::Tokenizer)
     }
 
     /// The token that ends a text.

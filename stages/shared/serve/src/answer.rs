@@ -80,7 +80,8 @@ impl Served {
         self.write(Form::Chat, &[prompt], &chat.writing, &echo, outlet, cancelled)
     }
 
-    /// Continues prompts.
+    /// Continues prompts. Their texts are what the model reads, as other servers take them: a special token spelled out in
+    /// one is that token, so that a client can apply the chat template itself.
     pub(crate) fn complete(
         &self,
         completion: &Completion,
@@ -91,13 +92,13 @@ impl Served {
         let mut texts = Vec::with_capacity(completion.prompts.len());
         for prompt in &completion.prompts {
             let (tokens, text) = match prompt {
-                Prompt::Text(text) => (self.tokenizer.encode(text)?, text.clone()),
+                Prompt::Text(text) => (self.tokenizer.encode_rendered(text)?, text.clone()),
                 Prompt::Tokens(tokens) => {
                     if let Some(id) = tokens.iter().find(|id| **id as usize >= self.vocabulary) {
                         let problem = format!("has token {id}, but the model has {} tokens", self.vocabulary);
                         return Err(Refusal::field("prompt", problem));
                     }
-                    (tokens.clone(), self.tokenizer.decode(tokens)?)
+                    (tokens.clone(), self.tokenizer.decode_rendered(tokens)?)
                 }
             };
             if tokens.is_empty() {

@@ -139,10 +139,10 @@ pub(crate) fn logprobs(
     // Bytes of one character can be spread over tokens; the offset moves when it is whole.
     let mut pending: Vec<u32> = Vec::new();
     for token in first.into_iter().chain(scored.iter().map(|scored| scored.token)) {
-        tokens.push(spelled(tokenizer, token)?);
+        tokens.push(tokenizer.decode_rendered(&[token])?);
         offsets.push(at);
         pending.push(token);
-        let text = tokenizer.decode(&pending)?;
+        let text = tokenizer.decode_rendered(&pending)?;
         if !text.ends_with(char::REPLACEMENT_CHARACTER) {
             at += text.chars().count();
             pending.clear();
@@ -155,15 +155,9 @@ pub(crate) fn logprobs(
         let mut top = Map::new();
         for (token, log_prob) in &scored.top {
             // Of two tokens that are written alike, the likelier one.
-            top.entry(spelled(tokenizer, *token)?).or_insert_with(|| json!(log_prob));
+            top.entry(tokenizer.decode_rendered(&[*token])?).or_insert_with(|| json!(log_prob));
         }
         tops.push(Value::Object(top));
     }
     Ok(json!({"tokens": tokens, "token_logprobs": log_probs, "top_logprobs": tops, "text_offset": offsets}))
-}
-
-/// How a token is written; a special token by its name.
-fn spelled(tokenizer: &Tokenizer, token: u32) -> Result<String, Refusal> {
-    let text = tokenizer.decode(&[token])?;
-    Ok(if text.is_empty() { tokenizer.token(token).unwrap_or_default() } else { text })
 }

@@ -302,6 +302,27 @@ fn echoed_log_probabilities_are_those_of_the_whole_sequence() {
 }
 
 #[test]
+fn a_client_may_apply_the_template_itself() {
+    let endpoint = Endpoint::start(true);
+    let conversation = endpoint.post("/chat/completions", &chat(json!({})));
+    let eos = endpoint.model.tokenizer.token(endpoint.model.tokenizer.eos()).unwrap();
+    let prompt = format!("<|pad|>user: 3 plus 4 is how much?{eos}<|pad|>assistant: ");
+    let body = json!({"prompt": prompt, "temperature": 0, "max_tokens": 24, "echo": true, "logprobs": 0});
+    let reply = endpoint.post("/completions", &body);
+    let text = reply["choices"][0]["text"].as_str().unwrap();
+    assert_eq!(text, prompt.clone() + &said(&conversation, 0));
+    assert_eq!(reply["usage"], conversation["usage"], "a special token spelled out is one token");
+    let logprobs = &reply["choices"][0]["logprobs"];
+    let pieces = logprobs["tokens"].as_array().unwrap().iter().map(|piece| piece.as_str().unwrap());
+    let offsets = logprobs["text_offset"].as_array().unwrap().iter().map(|at| at.as_u64().unwrap() as usize);
+    let prompt_tokens = reply["usage"]["prompt_tokens"].as_u64().unwrap() as usize;
+    for (piece, at) in pieces.clone().zip(offsets).take(prompt_tokens) {
+        assert!(prompt[at..].starts_with(piece), "`{piece}` at {at}");
+    }
+    assert_eq!(pieces.take(prompt_tokens).collect::<String>(), prompt);
+}
+
+#[test]
 fn without_a_template_a_conversation_is_a_plain_prompt() {
     let endpoint = Endpoint::start(false);
     let reply = endpoint.post("/chat/completions", &chat(json!({})));

@@ -538,6 +538,48 @@ mod tests {
         assert_eq!([0, 1, 2, 3].map(|step| count(step, Pass::Observe)), [2, 0, 0, 2]);
     }
 
+    /// The variance of the scores' changes from one step of the student to the next, under single-step losses that are
+    /// mostly noise.
+    fn unrest(params: serde_json::Value) -> f64 {
+        use rand::Rng;
+        let (mut mind, _) = mind(params);
+        let mut rng = rand::rngs::SmallRng::seed_from_u64(2);
+        let device = mind.device.clone();
+        let mut history: Vec<Vec<f64>> = Vec::new();
+        for step in 0..300 {
+            let passes = mind.plan(&[0, 1], step).unwrap();
+            history.push(mind.planned.as_ref().unwrap().values.concat());
+            let mut noisy = |pass: &Pass| (*pass != Pass::Skip).then(|| 2.0 + rng.random_range(-2.0..2.0));
+            let values: Vec<Vec<Option<f64>>> =
+                passes.iter().map(|passes| passes.iter().map(&mut noisy).collect()).collect();
+            let forward = forward(&passes);
+            let zeros = Tensor::zeros([forward.rows.len()], &device);
+            let forward = Forward { values, losses: zeros, ..forward };
+            mind.loss(&forward, &mut StepLog::default());
+            mind.stepped();
+        }
+        let changes: Vec<f64> = history[100..]
+            .windows(2)
+            .flat_map(|pair| {
+                pair[0].iter().zip(&pair[1]).map(|(before, after)| after - before).collect::<Vec<_>>()
+            })
+            .collect();
+        let mean = changes.iter().sum::<f64>() / changes.len() as f64;
+        changes.iter().map(|change| (change - mean).powi(2)).sum::<f64>() / changes.len() as f64
+    }
+
+    #[test]
+    fn inertia_calms_the_scores() {
+        let params = |rho: f64, learning_rate: f64, accumulation: usize| {
+            serde_json::json!({ "beta": 0.0, "lambda": 0.0, "rho": rho, "assistant_learning_rate": learning_rate,
+                "assistant_accumulation": accumulation })
+        };
+        // It is the small rate and the long accumulation that calm them: AdamW follows a slow average with full steps, so the
+        // average alone does not. Both inertias at their defaults, and the ablation `instantaneous` beside a student with its default learning rate.
+        let (calm, instant) = (unrest(params(0.9, 1e-5, 4)), unrest(params(0.0, 2e-5, 1)));
+        assert!(instant / calm >= 4.0, "{instant} is not 4 times {calm}");
+    }
+
     #[test]
     fn an_assistant_for_other_rationales_is_refused() {
         let (fitting, mut paths) = mind(serde_json::json!({}));
