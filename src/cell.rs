@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use crate::{
     fingerprint::{Fingerprint, FingerprintRecord},
+    job::JobError,
     log::describe,
     store::{CellRecord, Store, StoreError, list},
 };
@@ -67,6 +68,19 @@ pub enum CellError {
         /// Port and file.
         file: String,
     },
+    /// Its record cannot be run here.
+    #[error(transparent)]
+    Record(#[from] JobError),
+    /// Its job, computed elsewhere, came to nothing.
+    #[error("{problem}")]
+    Job {
+        /// What became of it.
+        problem: String,
+        /// The remedy.
+        help: Option<String>,
+        /// Whether trying again would only repeat it.
+        hopeless: bool,
+    },
     /// No threads to compute on.
     #[error("cannot start {threads} threads")]
     Threads {
@@ -84,6 +98,11 @@ impl CellError {
         matches!(self, Self::Stage(StageError::Cancelled))
     }
 
+    /// Whether another attempt may go better.
+    pub fn may_pass(&self) -> bool {
+        !matches!(self, Self::Job { hopeless: true, .. })
+    }
+
     /// The remedy.
     pub fn help(&self) -> Option<String> {
         match self {
@@ -91,6 +110,8 @@ impl CellError {
             Self::Panic { .. } | Self::Leak { .. } => {
                 Some("this is a bug: please report it with the recipe".to_owned())
             }
+            Self::Record(error) => Some(error.help()),
+            Self::Job { help, .. } => help.clone(),
             Self::Store(_) | Self::Threads { .. } => None,
         }
     }

@@ -15,6 +15,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use crate::{
     graph::{Graph, TargetError},
     kinds::{Ask, Kinds, Serve, TableFormat},
+    lock::LockError,
     log::describe,
     recipe::{Diagnostics, Recipe},
     reporter::{counted, say},
@@ -22,6 +23,8 @@ use crate::{
     store::{Store, StoreError, Use},
 };
 
+mod audit;
+mod cell;
 mod collect;
 mod diff;
 mod draw;
@@ -90,6 +93,13 @@ enum Command {
         /// Show only failures and tables
         #[arg(long, short)]
         quiet: bool,
+        /// Accelerators to share out, as `CUDA_VISIBLE_DEVICES` names them: each cell that takes one gets a process that sees
+        /// only its own
+        #[arg(long, value_delimiter = ',', value_name = "ID,..")]
+        devices: Vec<String>,
+        /// Refuse to differ from the recipe's lock
+        #[arg(long)]
+        locked: bool,
     },
     /// Say what would run and why; exit code 4 if anything would
     Plan {
@@ -110,6 +120,36 @@ enum Command {
         recipe: RecipeArguments,
         /// The cell, as `plan` names it
         cell: String,
+    },
+    /// Let a cell's earlier result stand for what it has become: for changes that cannot matter
+    Accept {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// The cell, or a stage
+        cell: String,
+        /// Why; kept with the result and shown by `why`
+        #[arg(long)]
+        reason: String,
+    },
+    /// Compute finished cells again and compare their outputs, byte for byte; exit code 3 if they differ
+    Verify {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// The cell, or a stage
+        cell: String,
+        /// How many times in all, the stored result included
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(2..))]
+        times: u8,
+    },
+    /// Write what the tables were made from into a file to commit, and keep it from `gc`
+    Lock {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Cells, stages or tables; all tables by default
+        targets: Vec<String>,
+        /// Let `gc` remove it again; the file stays
+        #[arg(long, conflicts_with = "targets")]
+        unpin: bool,
     },
     /// Find every mistake in recipes, without running anything
     Check {
@@ -257,6 +297,14 @@ enum Command {
         #[arg(long, default_value = "0")]
         max_size: String,
     },
+    /// Compute one cell from its record, as jobs on a cluster do
+    Cell {
+        /// A `job.json`, or the fingerprint of a cell that a run has submitted from this store
+        record: String,
+        /// What this attempt is called in its result
+        #[arg(long, default_value = "by hand")]
+        attempt: String,
+    },
     /// List the kinds of stages with their ports and params
     Kinds {
         /// One kind in full
@@ -296,6 +344,8 @@ enum CliError {
     #[error(transparent)]
     Store(#[from] StoreError),
     #[error(transparent)]
+    Lock(#[from] LockError),
+    #[error(transparent)]
     Stage(#[from] contract::StageError),
     #[error("{}", join(.0, ToString::to_string))]
     Secrets(Vec<MissingSecret>),
@@ -316,6 +366,7 @@ impl CliError {
         match self {
             Self::Recipe(_)
             | Self::Target(_)
+            | Self::Lock(_)
             | Self::Asked { .. }
             | Self::Backend { .. }
             | Self::Secrets(_) => exit::BAD_INPUT,
@@ -331,6 +382,10 @@ impl CliError {
             Self::Asked { help, .. } => help.clone(),
             Self::Backend { help, .. } => Some(help.clone()),
             Self::Store(StoreError::Busy { .. }) => Some("try again when it has finished".to_owned()),
+            Self::Lock(LockError::Io { .. }) => Some("`retort lock RECIPE` writes one".to_owned()),
+            Self::Lock(LockError::Line { .. }) => {
+                Some("resolve it by hand, or `retort lock` again".to_owned())
+            }
             Self::Recipe(_) | Self::Store(_) | Self::Write { .. } => None,
         }
     }
@@ -377,7 +432,7 @@ fn quiet_worker_panics() {
 fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> {
     let store = || Ok::<_, CliError>(Store::open(&arguments.store, Use::Shared)?);
     match arguments.command {
-        Command::Run { recipe, targets, jobs, fail_fast, quiet } => {
+        Command::Run { recipe, targets, jobs, fail_fast, quiet, locked, devices } => {
             let graph = load(kinds, &recipe)?;
             work::run(
                 kinds,
@@ -385,13 +440,22 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                 &store()?,
                 &recipe.recipe,
                 &targets,
-                work::Settings { jobs, fail_fast, quiet },
+                work::Settings { jobs, fail_fast, quiet, locked, devices },
             )
         }
         Command::Plan { recipe, targets, all, json } => {
             work::plan(&load(kinds, &recipe)?, &store()?, &targets, all, json)
         }
         Command::Why { recipe, cell } => work::why(&load(kinds, &recipe)?, &store()?, &cell),
+        Command::Accept { recipe, cell, reason } => {
+            audit::accept(&load(kinds, &recipe)?, &store()?, &cell, &reason)
+        }
+        Command::Verify { recipe, cell, times } => {
+            audit::verify(&load(kinds, &recipe)?, &store()?, &cell, usize::from(times))
+        }
+        Command::Lock { recipe, targets, unpin } => {
+            audit::lock(&load(kinds, &recipe)?, &store()?, &recipe.recipe, &targets, unpin)
+        }
         Command::Check { recipes, sets } => check(kinds, recipes, &sets),
         Command::Graph { recipe, format } => {
             print(&draw::draw(&load(kinds, &recipe)?, format));
@@ -452,6 +516,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         Command::Gc { dry_run, max_size } => {
             collect::gc(&Store::open(&arguments.store, Use::Exclusive)?, dry_run, &max_size)
         }
+        Command::Cell { record, attempt } => cell::cell(kinds, &store()?, &record, &attempt),
         Command::Kinds { kind, json } => schema::kinds(kinds, kind.as_deref(), json),
         Command::Schema => {
             print(&format!("{:#}\n", schema::recipe(kinds)));

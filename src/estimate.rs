@@ -6,6 +6,7 @@ use contract::{Estimate, Foreseen, Outlook};
 
 use crate::{
     graph::Graph,
+    history::History,
     plan::{Decision, Plan},
     store::Store,
 };
@@ -37,6 +38,39 @@ pub fn estimates(graph: &Graph, plan: &Plan, store: &Store) -> BTreeMap<usize, E
         estimates.insert(index, estimate);
     }
     estimates
+}
+
+/// How long the cells of a stage took before.
+pub struct StageTime {
+    /// Index into [`Graph::stages`].
+    pub stage: usize,
+    /// How many of its cells would or may run.
+    pub cells: usize,
+    /// What one takes, seconds: the median of the earlier results.
+    pub seconds: f64,
+    /// How many earlier results say so.
+    pub earlier: usize,
+}
+
+/// The wall time of every stage that has work, as far as the last results of its cells tell it.
+pub fn times(graph: &Graph, plan: &Plan, store: &Store, history: &History) -> Vec<StageTime> {
+    let mut waiting: BTreeMap<usize, usize> = BTreeMap::new();
+    for (cell, decision) in &plan.decisions {
+        if !matches!(decision, Decision::Reuse { .. }) {
+            *waiting.entry(graph.cells[*cell].stage).or_default() += 1;
+        }
+    }
+    let time = |(stage, cells): (usize, usize)| {
+        let latest = graph.stages[stage]
+            .cells
+            .iter()
+            .filter_map(|cell| store.record(history.latest(&graph.cells[*cell].name.0)?));
+        let mut seconds: Vec<f64> = latest.map(|record| record.seconds).collect();
+        seconds.sort_by(f64::total_cmp);
+        let median = *seconds.get(seconds.len() / 2)?;
+        Some(StageTime { stage, cells, seconds: median, earlier: seconds.len() })
+    };
+    waiting.into_iter().filter_map(time).collect()
 }
 
 /// An estimate's calls in one line: `800 calls, about 90,400 + 151,200 tokens, 0.10 USD (...)`.

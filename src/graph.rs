@@ -18,8 +18,8 @@ use serde_json::Value;
 use crate::{
     kinds::Kinds,
     recipe::{
-        AxisValue, Diagnostic, Diagnostics, Node, Recipe, ResourcesDecl, Scope, Selector, Span, Spanned,
-        interpolate, schema, suggest,
+        AxisValue, Diagnostic, Diagnostics, ExecutorDecl, Node, Recipe, ResourcesDecl, Scope, Selector, Span,
+        Spanned, interpolate, schema, suggest,
     },
 };
 
@@ -69,6 +69,8 @@ pub struct Cell {
     pub seed: u64,
     /// What it occupies while it runs.
     pub resources: Resources,
+    /// Cells of a higher one start first.
+    pub priority: i32,
     /// Slots of named pools it occupies.
     pub pools: BTreeMap<String, usize>,
     /// How often it is tried again after a failure.
@@ -94,6 +96,8 @@ pub struct StageNode {
     pub cells: Vec<usize>,
     /// Whether it came from `tables`.
     pub table: bool,
+    /// Where its cells are computed; tables are made here.
+    pub executor: ExecutorDecl,
     /// The stages it reads from: (stage index, output port, input port).
     pub needs: Vec<(usize, &'static str, &'static str)>,
 }
@@ -126,6 +130,7 @@ struct Draft<'r> {
     needs: Vec<DraftNeed>,
     resources: Option<&'r ResourcesDecl>,
     retries: u32,
+    executor: ExecutorDecl,
     table: bool,
     /// Something is wrong with it that has been said; what follows from that is not worth saying.
     spoiled: bool,
@@ -259,6 +264,7 @@ impl Graph {
                 axes: draft.axes.iter().map(|axis| axis.value.clone()).collect(),
                 cells: Vec::new(),
                 table: draft.table,
+                executor: draft.executor.clone(),
                 needs: draft
                     .needs
                     .iter()
@@ -328,6 +334,7 @@ impl Graph {
             files,
             inputs: BTreeMap::new(),
             resources,
+            priority: draft.resources.map_or(0, |declared| declared.priority),
             pools,
             retries: draft.retries,
             params,
@@ -542,6 +549,7 @@ fn drafts<'r>(recipe: &'r Recipe, kinds: &Kinds, mistakes: &mut Vec<Diagnostic>)
             needs: Vec::new(),
             resources: Some(&stage.resources),
             retries: stage.retries,
+            executor: stage.executor.clone(),
             table: false,
             spoiled: kind.is_none(),
             unjoined: Vec::new(),
@@ -560,6 +568,7 @@ fn drafts<'r>(recipe: &'r Recipe, kinds: &Kinds, mistakes: &mut Vec<Diagnostic>)
             needs: Vec::new(),
             resources: None,
             retries: 0,
+            executor: ExecutorDecl::Local,
             table: true,
             spoiled: false,
             unjoined: Vec::new(),

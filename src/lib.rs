@@ -22,11 +22,17 @@ pub mod history;
 
 pub mod plan;
 
+pub mod lock;
+
 pub mod estimate;
 
 pub mod secrets;
 
 pub mod cell;
+
+pub mod job;
+
+pub mod executor;
 
 pub mod run;
 

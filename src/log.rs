@@ -79,7 +79,8 @@ impl RunLog {
             cells.filter_map(|cell| Some((cell, history.latest(cell)?))).collect();
         self.write(json!({
             "event": "end", "ran": outcome.ran, "reused": outcome.reused, "failed": outcome.failed.len(),
-            "skipped": outcome.skipped, "interrupted": outcome.interrupted, "cells": cells,
+            "skipped": outcome.skipped, "interrupted": outcome.interrupted, "left": outcome.left,
+            "cells": cells,
         }));
     }
 
@@ -123,7 +124,11 @@ impl Listener for RunLog {
             CellEvent::Failed { error } => {
                 json!({"event": "failed", "error": describe(*error), "help": error.help()})
             }
+            CellEvent::Placed { job, output, taken_over } => {
+                json!({"event": "placed", "job": job, "output": output, "taken_over": taken_over})
+            }
             CellEvent::Interrupted => json!({"event": "interrupted"}),
+            CellEvent::Left => json!({"event": "left"}),
             CellEvent::Skipped { because } => {
                 json!({"event": "skipped", "because": graph.cells[*because].name.0})
             }

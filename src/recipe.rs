@@ -36,14 +36,16 @@
 //!   student:
 //!     uses: student
 //!     needs: {questions: questions, model: [base, other.model]}
-//!     resources: {cpu: 2, memory: 2GiB, devices: 1, pools: {api: 1}}
+//!     resources: {cpu: 2, memory: 2GiB, devices: 1, priority: 5, pools: {api: 1}}   # a pool of 1 is a mutex
 //!     retries: 2
+//!     executor: {slurm: {partition: gpu, gres: "gpu:1"}}   # over the recipe's, key by key; or `local`
 //! tables:
 //!   main: {from: scores, rows: method}
 //! claims:
 //!   - mind beats std-cot: {left: mind, right: std-cot, at_least: 1.0, table: main}
 //! resources:
 //!   pools: {api: 4}
+//! executor: {slurm: {partition: cpu, time: "04:00:00"}}   # `local` by default; tables are made where `run` is
 //! ```
 //!
 //! - `include`: mappings merge key by key, everything else is replaced; so `objective: mind` replaces an included
@@ -70,6 +72,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+pub use declare::time_limit;
 pub use diagnostic::{Diagnostic, Diagnostics, suggest};
 pub use interpolate::{Scope, interpolate};
 pub use node::{Node, NodeValue};
@@ -143,6 +146,73 @@ pub struct StageDecl {
     pub resources: ResourcesDecl,
     /// How often a failed cell is tried again.
     pub retries: u32,
+    /// Where its cells are computed.
+    pub executor: ExecutorDecl,
+}
+
+/// Where cells are computed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum ExecutorDecl {
+    /// In this process.
+    #[default]
+    Local,
+    /// In jobs of a Slurm cluster that shares the store's file system.
+    Slurm(Box<SlurmDecl>),
+}
+
+/// What a stage asks of Slurm; nothing of it can change a result, so nothing of it is in a fingerprint.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SlurmDecl {
+    /// `--partition`.
+    pub partition: Option<String>,
+    /// `--account`.
+    pub account: Option<String>,
+    /// `--qos`.
+    pub qos: Option<String>,
+    /// `--time`: checked to be one.
+    pub time: Option<String>,
+    /// `--gres`.
+    pub gres: Option<String>,
+    /// `--cpus-per-task`; what the cell needs at least, by default.
+    pub cpus: Option<usize>,
+    /// `--mem`, bytes; what the cell says it needs, by default.
+    pub mem: Option<u64>,
+    /// `--constraint`.
+    pub constraint: Option<String>,
+    /// Shell lines that run before a cell, such as `module load cuda`.
+    pub prologue: Vec<String>,
+    /// Further options of `sbatch`.
+    pub options: Vec<String>,
+    /// How many jobs of one array run at once.
+    pub at_once: Option<usize>,
+    /// How long before its time limit a job is told to stop at a checkpoint, seconds; by default 120, and a fifth of
+    /// `time` where that is less.
+    pub warn: Option<u64>,
+    /// How often the scheduler is asked, seconds.
+    pub poll: u64,
+    /// How often a cell that was stopped by a time limit or a failing node is submitted again.
+    pub resubmit: u32,
+}
+
+impl Default for SlurmDecl {
+    fn default() -> Self {
+        Self {
+            partition: None,
+            account: None,
+            qos: None,
+            time: None,
+            gres: None,
+            cpus: None,
+            mem: None,
+            constraint: None,
+            prologue: Vec::new(),
+            options: Vec::new(),
+            at_once: None,
+            warn: None,
+            poll: 10,
+            resubmit: 10,
+        }
+    }
 }
 
 /// Where an input port gets its artifacts.
@@ -163,6 +233,8 @@ pub struct ResourcesDecl {
     pub memory: Option<u64>,
     /// Device slots.
     pub devices: Option<usize>,
+    /// Its cells start before those of a lower one; 0 by default.
+    pub priority: i32,
     /// Units taken from pools; every pool named here is declared and large enough.
     pub pools: BTreeMap<String, usize>,
 }

@@ -31,6 +31,8 @@ struct Shown {
     bar: ProgressBar,
     started: Instant,
     last_line: Instant,
+    /// Where it stood when it was first heard of.
+    from: u64,
 }
 
 /// `1 cell`, `2 cells`.
@@ -120,24 +122,25 @@ impl Listener for Reporter {
             CellEvent::Waiting => self.line(&format!("  wait   {name}: another run is computing it")),
             CellEvent::Started { reason, .. } => {
                 self.line(&format!("  run    {name}: {reason}"));
-                let bar = ProgressBar::new(0)
-                    .with_style(style("  {prefix} {bar:20} {pos}/{len} {msg}, {per_sec}, {eta} left"))
-                    .with_prefix(name.0.clone());
-                let bar = self.bars.insert_before(&self.total, bar);
-                let now = Instant::now();
-                self.cells.insert(cell, Shown { bar, started: now, last_line: now });
             }
             CellEvent::Said(contract::Event::Progress { done, total, unit }) => {
-                let Some(shown) = self.cells.get_mut(&cell) else { return };
+                // A cell that waits in a queue has nothing to show yet, and its time there is not its own.
+                let shown = self.cells.entry(cell).or_insert_with(|| {
+                    let bar = ProgressBar::new(0)
+                        .with_style(style("  {prefix} {bar:20} {pos}/{len} {msg}, {per_sec}, {eta} left"))
+                        .with_prefix(name.0.clone());
+                    let bar = self.bars.insert_before(&self.total, bar);
+                    let now = Instant::now();
+                    Shown { bar, started: now, last_line: now, from: *done }
+                });
                 shown.bar.set_length(*total);
                 shown.bar.set_message(unit.clone());
                 shown.bar.set_position(*done);
                 if !self.terminal && shown.last_line.elapsed() > PLAIN_PROGRESS_EVERY && *done > 0 {
                     shown.last_line = Instant::now();
                     let gone = shown.started.elapsed().as_secs_f64();
-                    let left = gone / *done as f64 * total.saturating_sub(*done) as f64;
-                    let rate = *done as f64 / gone;
-                    let left = seconds(left);
+                    let rate = done.saturating_sub(shown.from) as f64 / gone;
+                    let left = seconds(total.saturating_sub(*done) as f64 / rate.max(1e-9));
                     self.line(&format!("  ...    {name}: {done}/{total} {unit}, {rate:.1}/s, {left} left"));
                 }
             }
@@ -159,6 +162,14 @@ impl Listener for Reporter {
                 }
                 self.line(&format!("  FAILED {name}"));
                 self.failures.push(text);
+                self.done(cell);
+            }
+            CellEvent::Placed { job, taken_over, .. } => {
+                let found = if *taken_over { ", submitted by an earlier run" } else { "" };
+                self.line(&format!("  job    {name}: {job}{found}"));
+            }
+            CellEvent::Left => {
+                self.line(&format!("  left   {name}: its job goes on"));
                 self.done(cell);
             }
             CellEvent::Interrupted => {

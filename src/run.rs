@@ -1,12 +1,14 @@
 //! Carries out a plan: one loop owns the state of every cell and receives every event; listeners only listen.
 //!
 //! A cell starts when all it reads from is there, no equal cell is being computed (here or by another process on the
-//! same store), and its resources are free. The cell with the longest way to the end goes first. Free threads are
+//! same store), and its resources are free; a cell of a cluster is submitted at once, and the cluster knows what is free.
+//! Where cells are computed is behind [`Executor`]. The cell with the longest way to the end goes first. Free threads are
 //! shared among the cells that could start. A failure skips what depends on it, by name, and nothing else. After an
 //! interruption nothing starts, and running cells stop at a point they can resume from.
 
 use std::{
     collections::{BTreeMap, HashSet},
+    path::Path,
     sync::{
         atomic::{AtomicBool, Ordering},
         mpsc,
@@ -18,11 +20,13 @@ use std::{
 use contract::{Event, Input};
 
 use crate::{
-    cell::{CellError, Job, execute},
+    cell::{CellError, Job},
+    executor::{Executor, Message, Task, local::Local, slurm::Slurm},
     fingerprint::{Fingerprint, FingerprintRecord},
     graph::Graph,
     history::History,
     plan::{Decision, Outputs, Plan, Reason, reason, record},
+    recipe::{ExecutorDecl, SlurmDecl},
     secrets::Secrets,
     store::{CellLock, CellRecord, Store, StoreError},
 };
@@ -34,12 +38,15 @@ pub struct RunOptions {
     pub threads: usize,
     /// Memory for all cells together, bytes.
     pub memory: u64,
-    /// Device slots.
-    pub devices: usize,
+    /// Devices by name, one slot each: each cell that takes some gets a process that sees only those. Without names there
+    /// is one slot, and cells compute in this process on whatever device is first.
+    pub devices: Vec<String>,
     /// Start nothing more after a failure.
     pub fail_fast: bool,
     /// What the cells' declared secrets are.
     pub secrets: Secrets,
+    /// After an interruption: whether this many jobs on a cluster are to be ended too, or left to go on.
+    pub cancel_jobs: fn(usize) -> bool,
 }
 
 /// Something that happened to a cell.
@@ -65,6 +72,15 @@ pub enum CellEvent<'a> {
         /// CPU threads it was given.
         threads: usize,
     },
+    /// It has a place outside this process.
+    Placed {
+        /// What the scheduler calls it.
+        job: &'a str,
+        /// Where its output goes.
+        output: &'a Path,
+        /// Whether an earlier run had submitted it.
+        taken_over: bool,
+    },
     /// It said something.
     Said(&'a Event),
     /// It finished.
@@ -86,6 +102,8 @@ pub enum CellEvent<'a> {
     },
     /// It stopped because the run was interrupted.
     Interrupted,
+    /// The run was interrupted, and it goes on without it.
+    Left,
     /// It did not start because a cell it needs failed.
     Skipped {
         /// That cell.
@@ -114,13 +132,10 @@ pub struct Outcome {
     pub skipped: usize,
     /// Whether the user interrupted it.
     pub interrupted: bool,
+    /// Cells that go on without it.
+    pub left: usize,
     /// Outputs of every finished cell.
     pub outputs: BTreeMap<usize, Outputs>,
-}
-
-enum Message {
-    Said(usize, Event),
-    Ended(usize, Box<Result<CellRecord, CellError>>),
 }
 
 /// A cell that has all its inputs and no result yet.
@@ -134,8 +149,10 @@ struct Ready {
 struct Running {
     fingerprint: Fingerprint,
     attempts_left: u32,
-    threads: usize,
-    _lock: CellLock,
+    /// Threads of this machine; none for a cell that is computed elsewhere.
+    threads: Option<usize>,
+    /// Devices it was given.
+    devices: Vec<String>,
 }
 
 struct Loop<'a> {
@@ -196,6 +213,14 @@ pub fn run<'a>(
     };
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
+        let mut local = Local { scope, store, run, cancelled, sender: sender.clone() };
+        let on_cluster = |cell: &usize| state.slurm(*cell).is_some();
+        let mut slurm = state
+            .pending
+            .keys()
+            .any(on_cluster)
+            .then(|| Slurm::start(scope, store, &graph.recipe, run, sender.clone()));
+        let mut told_to_stop = false;
         let first: Vec<usize> =
             state.pending.iter().filter(|(_, pending)| **pending == 0).map(|(cell, _)| *cell).collect();
         for cell in first {
@@ -205,23 +230,36 @@ pub fn run<'a>(
             let stopping = cancelled.load(Ordering::Relaxed)
                 || (state.options.fail_fast && !state.outcome.failed.is_empty());
             if !stopping {
-                while let Some((cell, lock, threads)) = state.next_to_start()? {
-                    let job = state.start(cell, lock, threads);
-                    let (sender, store, run) = (sender.clone(), state.store, state.run);
-                    scope.spawn(move || {
-                        let observer = |event: Event| {
-                            sender.send(Message::Said(cell, event)).ok();
-                        };
-                        let result = execute(job, store, run, cancelled, &observer);
-                        sender.send(Message::Ended(cell, Box::new(result))).ok();
-                    });
+                if let Some(slurm) = &mut slurm {
+                    let tasks = state.tasks_for(slurm)?;
+                    if !tasks.is_empty() {
+                        slurm.submit(tasks);
+                    }
                 }
+                while let Some((cell, lock, threads)) = state.next_to_start()? {
+                    local.submit(vec![state.start(cell, Some(lock), threads)]);
+                }
+            }
+            if let Some(slurm) = &mut slurm
+                && cancelled.load(Ordering::Relaxed)
+                && !std::mem::replace(&mut told_to_stop, true)
+            {
+                let jobs = state.running.values().filter(|running| running.threads.is_none()).count();
+                if jobs > 0 && (options.cancel_jobs)(jobs) { slurm.cancel() } else { slurm.leave() }
             }
             if state.running.is_empty() && (stopping || state.ready.is_empty()) {
                 break;
             }
             match receiver.recv_timeout(Duration::from_millis(100)) {
                 Ok(Message::Said(cell, event)) => state.tell(cell, &CellEvent::Said(&event)),
+                Ok(Message::Placed { cell, job, output, taken_over }) => {
+                    state.tell(cell, &CellEvent::Placed { job: &job, output: &output, taken_over });
+                }
+                Ok(Message::Left(cell)) => {
+                    state.running.remove(&cell);
+                    state.outcome.left += 1;
+                    state.tell(cell, &CellEvent::Left);
+                }
                 Ok(Message::Ended(cell, result)) => state.ended(cell, *result)?,
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("this loop holds a sender"),
@@ -292,8 +330,10 @@ impl Loop<'_> {
 
     /// The most urgent cell that fits, locked, and the threads it gets.
     fn next_to_start(&mut self) -> Result<Option<(usize, CellLock, usize)>, StoreError> {
-        let mut urgent: Vec<usize> = self.ready.keys().copied().collect();
-        urgent.sort_by_key(|cell| (std::cmp::Reverse(self.priority[*cell]), *cell));
+        let here = |cell: &usize| self.slurm(*cell).is_none();
+        let mut urgent: Vec<usize> = self.ready.keys().copied().filter(here).collect();
+        let order = |cell: &usize| (self.graph.cells[*cell].priority, self.priority[*cell]);
+        urgent.sort_by_key(|cell| (std::cmp::Reverse(order(cell)), *cell));
         for cell in urgent {
             let Some(threads) = self.fits(cell) else { continue };
             let fingerprint = self.ready[&cell].fingerprint.clone();
@@ -311,37 +351,75 @@ impl Loop<'_> {
             }
             match lock {
                 Some(lock) => return Ok(Some((cell, lock, threads))),
-                None => {
-                    let ready = self.ready.get_mut(&cell).expect("listed just above");
-                    if !std::mem::replace(&mut ready.said_waiting, true) {
-                        self.tell(cell, &CellEvent::Waiting);
-                    }
-                }
+                None => self.say_waiting(cell),
             }
         }
         Ok(None)
+    }
+
+    fn say_waiting(&mut self, cell: usize) {
+        let ready = self.ready.get_mut(&cell).expect("only ready cells wait");
+        if !std::mem::replace(&mut ready.said_waiting, true) {
+            self.tell(cell, &CellEvent::Waiting);
+        }
+    }
+
+    /// What a cell's stage asks of Slurm, if it is computed there.
+    fn slurm(&self, cell: usize) -> Option<&SlurmDecl> {
+        match &self.graph.stages[self.graph.cells[cell].stage].executor {
+            ExecutorDecl::Slurm(slurm) => Some(slurm),
+            ExecutorDecl::Local => None,
+        }
+    }
+
+    /// Every ready cell of a cluster: all of them, because the cluster keeps the queue.
+    fn tasks_for(&mut self, executor: &dyn Executor) -> Result<Vec<Task>, StoreError> {
+        let there = |cell: &usize| self.slurm(*cell).is_some();
+        let cells: Vec<usize> = self.ready.keys().copied().filter(there).collect();
+        let mut taken: HashSet<Fingerprint> =
+            self.running.values().map(|running| running.fingerprint.clone()).collect();
+        let mut tasks = Vec::new();
+        for cell in cells {
+            let fingerprint = self.ready[&cell].fingerprint.clone();
+            if taken.contains(&fingerprint) {
+                continue; // Its twin will finish for both.
+            }
+            let reattaches = executor.reattaches(&fingerprint);
+            let lock = if reattaches { None } else { self.store.try_lock(&fingerprint)? };
+            if let Some(found) = self.store.record(&fingerprint) {
+                self.ready.remove(&cell);
+                for next in self.found(cell, &fingerprint, &found) {
+                    self.arrive(next)?;
+                }
+            } else if lock.is_some() || reattaches {
+                let wanted = self.graph.cells[cell].resources.cpu;
+                let cpus = self.slurm(cell).and_then(|slurm| slurm.cpus).unwrap_or(wanted.least);
+                let threads = cpus.min(wanted.most.unwrap_or(usize::MAX)).max(1);
+                taken.insert(fingerprint);
+                tasks.push(self.start(cell, lock, threads));
+            } else {
+                self.say_waiting(cell);
+            }
+        }
+        Ok(tasks)
     }
 
     /// The threads a cell would get now, or `None` if something it needs is taken.
     fn fits(&self, cell: usize) -> Option<usize> {
         let cells = &self.graph.cells;
         let wanted = &cells[cell].resources;
-        let running = || self.running.iter().map(|(cell, running)| (&cells[*cell], running));
-        let free = self.options.threads.saturating_sub(running().map(|(_, running)| running.threads).sum());
-        let share = (free / self.ready.len().max(1)).max(1);
+        let here = |(cell, running): (&usize, &Running)| Some((&cells[*cell], running.threads?));
+        let running = || self.running.iter().filter_map(here);
+        let free = self.options.threads.saturating_sub(running().map(|(_, threads)| threads).sum());
+        let waiting = self.ready.keys().filter(|cell| self.slurm(**cell).is_none()).count();
+        let share = (free / waiting.max(1)).max(1);
         let threads =
             share.clamp(wanted.cpu.least, wanted.cpu.most.unwrap_or(usize::MAX).max(wanted.cpu.least));
-        if self.running.is_empty() {
+        if running().next().is_none() {
             return Some(threads.min(self.options.threads.max(1))); // Something always runs, however large.
         }
         let memory: u64 = running().map(|(cell, _)| cell.resources.memory).sum();
-        let on_devices = |cell: &crate::graph::Cell| {
-            if self.graph.backend.name == contract::Backend::default().name {
-                0
-            } else {
-                cell.resources.devices
-            }
-        };
+        let on_devices = |cell: &crate::graph::Cell| self.devices_of(cell);
         let devices: usize = running().map(|(cell, _)| on_devices(cell)).sum();
         let pools_fit = cells[cell].pools.iter().all(|(pool, slots)| {
             let used: usize = running().filter_map(|(cell, _)| cell.pools.get(pool)).sum();
@@ -349,46 +427,44 @@ impl Loop<'_> {
         });
         let fits = threads <= free
             && (wanted.memory == 0 || memory + wanted.memory <= self.options.memory)
-            && (on_devices(&cells[cell]) == 0 || devices + wanted.devices <= self.options.devices)
+            && (on_devices(&cells[cell]) == 0
+                || devices + wanted.devices <= self.options.devices.len().max(1))
             && pools_fit;
         fits.then_some(threads)
     }
 
-    fn start(&mut self, index: usize, lock: CellLock, threads: usize) -> Job {
+    /// Device slots a cell takes: none where everything computes on the CPU.
+    fn devices_of(&self, cell: &crate::graph::Cell) -> usize {
+        let on_cpu = self.graph.backend.name == contract::Backend::default().name;
+        if on_cpu { 0 } else { cell.resources.devices }
+    }
+
+    fn start(&mut self, index: usize, lock: Option<CellLock>, threads: usize) -> Task {
         let Ready { record, fingerprint, attempts_left, .. } =
             self.ready.remove(&index).expect("only ready cells start");
         let cell = &self.graph.cells[index];
         let reason = reason(cell, &record, self.store, self.history);
         self.tell(index, &CellEvent::Started { fingerprint: &fingerprint, reason: &reason, threads });
-        let input = |source: &crate::graph::Source| {
-            let digest = self.outcome.outputs[&source.cell][source.port].clone();
-            Input {
-                path: self.store.object(&digest),
-                digest,
-                stage: self.graph.stages[self.graph.cells[source.cell].stage].name.clone(),
-                labels: source.labels.clone(),
-            }
-        };
-        let inputs = cell
-            .inputs
-            .iter()
-            .map(|(port, sources)| ((*port).to_owned(), sources.iter().map(input).collect()))
-            .collect();
-        let mut secrets = cell.kind.secrets(&cell.params);
-        secrets.extend(cell.kind.optional_secrets(&cell.params));
-        let job = Job {
-            kind: cell.kind,
-            fingerprint: fingerprint.clone(),
-            record,
-            params: cell.params.clone(),
-            inputs,
-            seed: cell.seed,
-            backend: self.graph.backend.clone(),
-            secrets: secrets.iter().filter_map(|name| self.options.secrets.get(name)).cloned().collect(),
-            threads,
-        };
-        self.running.insert(index, Running { fingerprint, attempts_left, threads, _lock: lock });
-        job
+        let outputs = &self.outcome.outputs;
+        let job = job(self.graph, index, record, outputs, self.store, &self.options.secrets, threads);
+        let slurm = self.slurm(index).cloned();
+        let taken: HashSet<&String> = self.running.values().flat_map(|running| &running.devices).collect();
+        let free = self.options.devices.iter().filter(|device| slurm.is_none() && !taken.contains(device));
+        let devices: Vec<String> = free.take(self.devices_of(cell)).cloned().collect();
+        let threads_here = slurm.is_none().then_some(threads);
+        let running = Running { fingerprint, attempts_left, threads: threads_here, devices: devices.clone() };
+        self.running.insert(index, running);
+        Task {
+            cell: index,
+            name: cell.name.0.clone(),
+            stage: self.graph.stages[cell.stage].name.clone(),
+            job,
+            files: cell.files.clone(),
+            memory: cell.resources.memory,
+            slurm,
+            devices,
+            lock,
+        }
     }
 
     fn ended(&mut self, cell: usize, result: Result<CellRecord, CellError>) -> Result<(), StoreError> {
@@ -403,7 +479,7 @@ impl Loop<'_> {
                 }
             }
             Err(error) if error.is_cancelled() => self.tell(cell, &CellEvent::Interrupted),
-            Err(error) if running.attempts_left > 0 => {
+            Err(error) if running.attempts_left > 0 && error.may_pass() => {
                 let left = running.attempts_left - 1;
                 self.tell(cell, &CellEvent::Retrying { error: &error, left });
                 let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store)?;
@@ -429,6 +505,46 @@ impl Loop<'_> {
                 pending.extend(&self.downstream[cell]);
             }
         }
+    }
+}
+
+/// A cell made runnable in this process, from the outputs of those it reads.
+pub fn job(
+    graph: &Graph,
+    index: usize,
+    record: FingerprintRecord,
+    outputs: &BTreeMap<usize, Outputs>,
+    store: &Store,
+    secrets: &Secrets,
+    threads: usize,
+) -> Job {
+    let cell = &graph.cells[index];
+    let input = |source: &crate::graph::Source| {
+        let digest = outputs[&source.cell][source.port].clone();
+        Input {
+            path: store.object(&digest),
+            digest,
+            stage: graph.stages[graph.cells[source.cell].stage].name.clone(),
+            labels: source.labels.clone(),
+        }
+    };
+    let inputs = cell
+        .inputs
+        .iter()
+        .map(|(port, sources)| ((*port).to_owned(), sources.iter().map(input).collect()))
+        .collect();
+    let mut declared = cell.kind.secrets(&cell.params);
+    declared.extend(cell.kind.optional_secrets(&cell.params));
+    Job {
+        kind: cell.kind,
+        fingerprint: record.fingerprint(),
+        record,
+        params: cell.params.clone(),
+        inputs,
+        seed: cell.seed,
+        backend: graph.backend.clone(),
+        secrets: declared.iter().filter_map(|name| secrets.get(name)).cloned().collect(),
+        threads,
     }
 }
 

@@ -8,6 +8,8 @@
 //! journals/<kind>/          finished items; `gc` keeps them, because they were paid for
 //! history/<recipe>.jsonl    the latest fingerprint of each cell of a recipe
 //! runs/<id>/                event logs
+//! pins/                     copies of locks; `gc` keeps what they name
+//! jobs/                     what is computed elsewhere, and what came of it: see [`crate::job`]
 //! locks/                    one file a running cell, locked by its process
 //! files.json                digests of external files, guarded by (size, mtime, inode, ctime)
 //! ```
@@ -61,6 +63,27 @@ pub enum StoreError {
     },
 }
 
+const FOLDERS: [&str; 9] =
+    ["objects", "records", "staging", "scratch", "journals", "history", "runs", "locks", "jobs"];
+
+/// The machine's name, `?` where it cannot be told.
+pub fn host() -> String {
+    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    if name.trim().is_empty() { "?".to_owned() } else { name.trim().to_owned() }
+}
+
+/// Tells this process from every other that uses the store: machines that share it may have equal process numbers.
+fn process() -> &'static str {
+    static PROCESS: std::sync::OnceLock<String> = std::sync::OnceLock::new();
+    PROCESS.get_or_init(|| {
+        let started = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let moment = started.map_or(0, |moment| moment.as_nanos());
+        let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+        let all = format!("{} {boot} {moment}", host());
+        format!("{}-{}", std::process::id(), &Digest::of_bytes(all.as_bytes()).as_str()[..8])
+    })
+}
+
 fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
     move |source| StoreError::Io { action, path: path.to_owned(), source }
 }
@@ -78,6 +101,20 @@ pub struct CellRecord {
     pub seconds: f64,
     /// Size of the outputs, bytes.
     pub bytes: u64,
+    /// Where the outputs were made as something else, and a person let them stand for this.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub accepted: Option<Acceptance>,
+}
+
+/// Why an earlier result stands for what a cell has become.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Acceptance {
+    /// What the outputs were made as.
+    pub from: Fingerprint,
+    /// The person's reason.
+    pub reason: String,
+    /// When.
+    pub time: String,
 }
 
 /// A folder of artifacts and everything that keeps them honest.
@@ -117,7 +154,7 @@ impl Store {
     pub fn open(root: &Path, usage: Use) -> Result<Self, StoreError> {
         fs::create_dir_all(root).map_err(io_error("create", root))?;
         let root = root.canonicalize().map_err(io_error("open", root))?;
-        for folder in ["objects", "records", "staging", "scratch", "journals", "history", "runs", "locks"] {
+        for folder in FOLDERS {
             let folder = root.join(folder);
             if !folder.is_dir() {
                 fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
@@ -191,7 +228,7 @@ impl Store {
         ports: &[contract::Port],
     ) -> Result<CellDirs, StoreError> {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let staging = self.root.join("staging").join(format!("{}-{number}", std::process::id()));
+        let staging = self.root.join("staging").join(format!("{}-{number}", process()));
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(io_error("clear", &staging))?;
         }
@@ -215,8 +252,14 @@ impl Store {
         run: &str,
         seconds: f64,
     ) -> Result<CellRecord, StoreError> {
-        let mut record =
-            CellRecord { cell, outputs: BTreeMap::new(), run: run.to_owned(), seconds, bytes: 0 };
+        let mut record = CellRecord {
+            cell,
+            outputs: BTreeMap::new(),
+            run: run.to_owned(),
+            seconds,
+            bytes: 0,
+            accepted: None,
+        };
         for (port, staged) in &dirs.outputs {
             let files = list(staged)?;
             if files.is_empty() {
@@ -243,12 +286,16 @@ impl Store {
             }
             record.outputs.insert(port.clone(), digest);
         }
-        let path = self.record_path(fingerprint);
-        let bytes = serde_json::to_vec(&record).expect("a record is plain data");
-        write_atomically(&path, &bytes)?;
+        self.put_record(fingerprint, &record)?;
         self.clean(dirs);
         discard(&dirs.scratch);
         Ok(record)
+    }
+
+    /// Records what a fingerprint made; its outputs are in the store.
+    pub fn put_record(&self, fingerprint: &Fingerprint, record: &CellRecord) -> Result<(), StoreError> {
+        let bytes = serde_json::to_vec(record).expect("a record is plain data");
+        write_atomically(&self.record_path(fingerprint), &bytes)
     }
 
     /// Removes a cell's staging folders, keeping its scratch folder: after a failure.
@@ -332,7 +379,7 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
     let folder = path.parent().expect("paths in a store have a folder");
     fs::create_dir_all(folder).map_err(io_error("create", folder))?;
     let number = SEQUENCE.fetch_add(1, Ordering::Relaxed);
-    let temporary = folder.join(format!(".{}-{number}.tmp", std::process::id()));
+    let temporary = folder.join(format!(".{}-{number}.tmp", process()));
     let mut file = File::create(&temporary).map_err(io_error("create", &temporary))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(io_error("write", &temporary))?;
     fs::rename(&temporary, path).map_err(io_error("write", path))

@@ -18,6 +18,8 @@ use super::{CliError, exit, print};
 use crate::{
     fingerprint::Fingerprint,
     history::History,
+    job::JobFolder,
+    lock::Lock,
     log,
     reporter::bytes,
     store::{CellRecord, Store, StoreError, list},
@@ -101,11 +103,19 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
         }
     }
 
+    collect_jobs(store, &mut remove, &mut text)?;
+
     // What each recipe's latest state needs, with the cells to name.
     let mut needed: HashMap<Fingerprint, String> = HashMap::new();
     for (recipe, latest) in History::all(store) {
         for (cell, fingerprint) in latest {
             needed.insert(fingerprint, format!("{recipe}: {cell}"));
+        }
+    }
+    for pin in fs::read_dir(store.root().join("pins")).into_iter().flatten().flatten() {
+        let recipe = pin.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
+        for (cell, locked) in Lock::read(&pin.path())?.0 {
+            needed.entry(locked.fingerprint).or_insert_with(|| format!("{recipe}: {cell}, locked"));
         }
     }
     let mut records: Vec<(SystemTime, PathBuf, Fingerprint, CellRecord)> = Vec::new();
@@ -184,6 +194,31 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
     .ok();
     print(&text);
     Ok(exit::DONE)
+}
+
+/// Jobs that have ended go, and the batches none of whose jobs is still to end.
+fn collect_jobs(
+    store: &Store,
+    remove: &mut dyn FnMut(&Path, u64, &str, &mut String),
+    text: &mut String,
+) -> Result<(), StoreError> {
+    let jobs = store.root().join("jobs");
+    let mut wanted = BTreeSet::from(["batches".to_owned()]);
+    for entry in fs::read_dir(&jobs).into_iter().flatten().flatten() {
+        if let Some(submission) = JobFolder(entry.path()).outstanding() {
+            wanted.insert(entry.file_name().to_string_lossy().into_owned());
+            wanted.insert(submission.batch);
+        }
+    }
+    for folder in [jobs.clone(), jobs.join("batches")] {
+        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
+            if !wanted.contains(&*entry.file_name().to_string_lossy()) {
+                let path = entry.path();
+                remove(&path, size_of(&path)?, "a job that has ended", text);
+            }
+        }
+    }
+    Ok(())
 }
 
 fn size_of(folder: &Path) -> Result<u64, StoreError> {

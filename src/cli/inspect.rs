@@ -233,11 +233,16 @@ pub(super) fn logs(store: &Store, run: Option<&str>, cell: Option<&str>, json: b
             message: run.map_or("there are no runs yet".to_owned(), |run| format!("there is no run `{run}`")),
         });
     }
-    let mut text = String::new();
+    let (mut text, mut outputs) = (String::new(), Vec::new());
     for mut event in events {
         let of_cell = event["cell"].as_str().unwrap_or_default();
         if cell.is_some_and(|cell| !of_cell.contains(cell)) {
             continue;
+        }
+        if event["event"] == "placed"
+            && let (Some(job), Some(path)) = (event["job"].as_str(), event["output"].as_str())
+        {
+            outputs.push((of_cell.to_owned(), job.to_owned(), path.to_owned()));
         }
         if json {
             writeln!(text, "{event}").ok();
@@ -252,6 +257,16 @@ pub(super) fn logs(store: &Store, run: Option<&str>, cell: Option<&str>, json: b
         let (time, name, cell) = (take("time"), take("event"), take("cell"));
         let rest: Vec<String> = fields.iter().map(|(key, value)| format!("{key}={value}")).collect();
         writeln!(text, "{time} {name:11} {cell} {}", visible(&rest.join(" "))).ok();
+    }
+    // One cell's jobs are shown with what they printed.
+    for (of_cell, job, path) in outputs.iter().filter(|_| cell.is_some() && !json) {
+        writeln!(text, "\noutput of {of_cell}, job {job}: {path}").ok();
+        let output = fs::read(path).unwrap_or_default();
+        let output = String::from_utf8_lossy(&output);
+        let lines: Vec<&str> = output.lines().collect();
+        for line in &lines[lines.len().saturating_sub(TEXT_LINES)..] {
+            writeln!(text, "  {}", visible(line)).ok();
+        }
     }
     print(&text);
     Ok(exit::DONE)

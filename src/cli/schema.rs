@@ -188,11 +188,13 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
                     }},
                 ],
             },
-            "resources": {"type": "object", "description": "What a cell occupies: cpu, memory, devices, pools"},
+            "resources": {"type": "object", "description": "What a cell occupies: cpu, memory, devices, pools; and its priority"},
             "retries": {"type": "integer", "minimum": 0},
+            "executor": {"$ref": "#/$defs/executor"},
         },
         "allOf": with_of_kind,
     }));
+    definitions.insert("executor".into(), executor());
     let names_only = json!({"pattern": "^[a-z0-9][a-z0-9_-]*$"});
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -213,8 +215,28 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
             "tables": {"type": "object", "propertyNames": names_only},
             "claims": {"type": ["array", "object"]},
             "resources": {"type": "object", "description": "Capacities of named pools"},
+            "executor": {"$ref": "#/$defs/executor"},
         },
         "$defs": definitions,
+    })
+}
+
+fn executor() -> Value {
+    let (text, number) = (json!({"type": "string"}), json!({"type": "integer", "minimum": 1}));
+    let lines = json!({"anyOf": [text, {"type": "array", "items": text}]});
+    let slurm = json!({
+        "partition": text, "account": text, "qos": text, "gres": text, "constraint": text,
+        "time": {"type": ["string", "integer"]}, "mem": {"type": ["string", "integer"]},
+        "cpus": number, "at_once": number, "warn": number, "poll": number,
+        "resubmit": {"type": "integer", "minimum": 0}, "prologue": lines, "options": lines,
+    });
+    let slurm = json!({"type": ["object", "null"], "additionalProperties": false, "properties": slurm});
+    json!({
+        "description": "Where cells are computed",
+        "anyOf": [
+            {"enum": ["local", "slurm"]},
+            {"type": "object", "required": ["slurm"], "additionalProperties": false, "properties": {"slurm": slurm}},
+        ],
     })
 }
 

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
+    io::IsTerminal,
     path::Path,
     time::Instant,
 };
@@ -10,14 +11,17 @@ use std::{
 use contract::Estimate;
 use serde_json::json;
 
-use super::{CliError, cancellation, exit, print};
+use super::{CliError, audit, cancellation, exit, print};
 use crate::{
     estimate::{self, estimates},
+    executor::slurm,
     graph::Graph,
     history::History,
     kinds::{Kinds, TableFormat},
+    lock::Lock,
     log::RunLog,
     plan::{Decision, Outputs, Plan, Reason},
+    recipe::{ExecutorDecl, SlurmDecl},
     reporter::{Reporter, counted, say, seconds},
     run::{Listener, RunOptions, run as execute},
     secrets,
@@ -29,6 +33,8 @@ pub(super) struct Settings {
     pub(super) jobs: Option<usize>,
     pub(super) fail_fast: bool,
     pub(super) quiet: bool,
+    pub(super) locked: bool,
+    pub(super) devices: Vec<String>,
 }
 
 fn wanted(graph: &Graph, targets: &[String]) -> Result<BTreeSet<usize>, CliError> {
@@ -53,6 +59,11 @@ pub(super) fn run(
     let wanted = wanted(graph, targets)?;
     let mut history = History::open(store, &graph.recipe);
     let plan = Plan::make(graph, &wanted, store, &history)?;
+    let lock = settings.locked.then(|| Lock::read(&audit::lock_path(recipe))).transpose()?;
+    if let Some(lock) = &lock {
+        audit::hold_to(lock, graph, &plan, store)?;
+    }
+    say_accepted(graph, &plan, store);
     let (certain, maybe, reused) = plan.counts();
     if certain + maybe == 0 {
         for (cell, decision) in &plan.decisions {
@@ -86,9 +97,10 @@ pub(super) fn run(
     let options = RunOptions {
         threads: settings.jobs.unwrap_or(cores).max(1),
         memory: total_memory(),
-        devices: 1,
+        devices: settings.devices,
         fail_fast: settings.fail_fast,
         secrets,
+        cancel_jobs: ask_to_cancel,
     };
     let cancelled = cancellation("stopping: finished work is kept; press Ctrl-C again to stop at once");
     let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), wanted.len());
@@ -117,16 +129,45 @@ pub(super) fn run(
         if !outcome.failed.is_empty() {
             write!(summary, "; {} failed, {} skipped", outcome.failed.len(), outcome.skipped).ok();
         }
+        if outcome.left > 0 {
+            write!(summary, "; {} on the cluster", counted(outcome.left, "job")).ok();
+        }
         if outcome.interrupted {
             summary.push_str("; interrupted: the same command goes on from here");
         }
         say(&summary);
+    }
+    if let Some(lock) = &lock {
+        audit::compare(lock, graph, &outcome.outputs)?;
     }
     Ok(match (outcome.interrupted, outcome.failed.is_empty()) {
         (true, _) => exit::INTERRUPTED,
         (false, false) => exit::FAILED,
         (false, true) => exit::DONE,
     })
+}
+
+/// What a table rests on and was not computed as the recipe stands is said each time.
+fn say_accepted(graph: &Graph, plan: &Plan, store: &Store) {
+    for (cell, decision) in &plan.decisions {
+        if let Decision::Reuse { fingerprint, .. } = decision
+            && let Some(accepted) = store.record(fingerprint).and_then(|record| record.accepted)
+        {
+            let name = &graph.cells[*cell].name;
+            say(&format!("note: `{name}` is an earlier result, accepted: {}", accepted.reason));
+        }
+    }
+}
+
+/// After Ctrl-C. Without a terminal there is nobody to ask, and who stops the run does not expect it to go on elsewhere.
+fn ask_to_cancel(jobs: usize) -> bool {
+    if !std::io::stdin().is_terminal() {
+        return true;
+    }
+    let jobs = counted(jobs, "job");
+    say(&format!("cancel {jobs} on the cluster? [y/N] (if not, the same command finds them again)"));
+    let mut answer = String::new();
+    std::io::stdin().read_line(&mut answer).is_ok() && answer.trim().to_ascii_lowercase().starts_with('y')
 }
 
 fn check_backend(kinds: &Kinds, graph: &Graph) -> Result<(), CliError> {
@@ -173,7 +214,8 @@ pub(super) fn plan(
     print(&if as_json {
         plan_json(graph, &plan, &estimates)
     } else {
-        plan_text(graph, &plan, &estimates, all)
+        let times = estimate::times(graph, &plan, store, &history);
+        plan_text(graph, &plan, &estimates, &times, all)
     });
     // A plan can be made without keys; running it cannot.
     for missing in secrets::read(graph, &plan, |variable| std::env::var(variable).ok()).1 {
@@ -200,6 +242,10 @@ fn plan_json(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>) 
             }
         };
         value["cell"] = graph.cells[*cell].name.0.as_str().into();
+        value["executor"] = match graph.stages[graph.cells[*cell].stage].executor {
+            ExecutorDecl::Local => "local".into(),
+            ExecutorDecl::Slurm(_) => "slurm".into(),
+        };
         if let Some(calls) = estimates.get(cell).and_then(|estimate| estimate.calls.as_ref()) {
             value["estimate"] = json!(calls);
         }
@@ -211,7 +257,13 @@ fn plan_json(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>) 
     format!("{lines}], \"recipe\": {}, \"counts\": {counts}}}\n", json!(graph.recipe))
 }
 
-fn plan_text(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>, all: bool) -> String {
+fn plan_text(
+    graph: &Graph,
+    plan: &Plan,
+    estimates: &BTreeMap<usize, Estimate>,
+    times: &[estimate::StageTime],
+    all: bool,
+) -> String {
     let mut text = String::new();
     // Without `--all`, what merely waits is told once a stage.
     let mut waiting: Vec<(usize, usize, BTreeSet<usize>)> = Vec::new();
@@ -252,10 +304,40 @@ fn plan_text(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>, 
             writeln!(text, "costs  {}: {line}", graph.cells[*cell].name).ok();
         }
     }
+    for time in times {
+        let stage = &graph.stages[time.stage].name;
+        let (cells, each) = (counted(time.cells, "cell"), seconds(time.seconds));
+        let earlier = counted(time.earlier, "earlier result");
+        writeln!(text, "time   {stage}: {cells}, about {each} each, from {earlier}").ok();
+    }
+    for line in arrays(graph, plan) {
+        writeln!(text, "submit {line}").ok();
+    }
     let (run, undecided, reuse) = plan.counts();
     let depend = if undecided == 1 { "depends" } else { "depend" };
     writeln!(text, "{run} to run, {undecided} {depend} on them, {reuse} up to date").ok();
     text
+}
+
+/// What would be submitted to a cluster: `student: an array of 12 jobs, --cpus-per-task=4 --gres=gpu:1`.
+fn arrays(graph: &Graph, plan: &Plan) -> Vec<String> {
+    let mut arrays: BTreeMap<(usize, String), (usize, &SlurmDecl)> = BTreeMap::new();
+    for (index, decision) in &plan.decisions {
+        let cell = &graph.cells[*index];
+        if let (ExecutorDecl::Slurm(slurm), false) =
+            (&graph.stages[cell.stage].executor, matches!(decision, Decision::Reuse { .. }))
+        {
+            let cpus = slurm.cpus.unwrap_or(cell.resources.cpu.least);
+            let options = slurm::commands::options(slurm, cpus, cell.resources.memory).join(" ");
+            arrays.entry((cell.stage, options)).or_insert((0, slurm)).0 += 1;
+        }
+    }
+    let line = |((stage, options), (jobs, slurm)): (&(usize, String), &(usize, &SlurmDecl))| {
+        let throttle = slurm.at_once.map(|most| format!(", {most} at once")).unwrap_or_default();
+        let stage = &graph.stages[*stage].name;
+        format!("{stage}: {}{throttle}: sbatch {options}", counted(*jobs, "job"))
+    };
+    arrays.iter().map(line).collect()
 }
 
 pub(super) fn why(graph: &Graph, store: &Store, target: &str) -> Result<u8, CliError> {
@@ -275,7 +357,14 @@ fn explain(graph: &Graph, store: &Store, plan: &Plan, cell: usize, text: &mut St
     match &plan.decisions[&cell] {
         Decision::Reuse { fingerprint, .. } => {
             let made = store.record(fingerprint).map_or_else(String::new, |record| {
-                format!(": made by run {} in {}", record.run, seconds(record.seconds))
+                let made = format!(": made by run {} in {}", record.run, seconds(record.seconds));
+                match record.accepted {
+                    Some(accepted) => format!(
+                        "{made} as {}, accepted {}: {}",
+                        accepted.from, accepted.time, accepted.reason
+                    ),
+                    None => made,
+                }
             });
             writeln!(text, "{name} is up to date{made}").ok();
         }

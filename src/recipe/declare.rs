@@ -3,13 +3,15 @@
 //! A mistake is pushed to `out` and reading goes on. A function returns `None` only where what is left
 //! would lead the graph to false mistakes; a misspelled key is read as the key it resembles.
 
+mod executor;
 mod fields;
 mod matrix;
 mod stage;
 
 use std::collections::BTreeMap;
 
-use super::{Diagnostic, Node, NodeValue, Recipe, SourceMap, Span, Spanned, TableDecl};
+use super::{Diagnostic, ExecutorDecl, Node, NodeValue, Recipe, SourceMap, Span, Spanned, TableDecl};
+pub use executor::seconds as time_limit;
 use fields::{check_name, expected, fields, name_list, required, text, whole_number};
 
 const KEYS: &[&str] = &[
@@ -25,6 +27,7 @@ const KEYS: &[&str] = &[
     "tables",
     "claims",
     "resources",
+    "executor",
 ];
 
 /// Reads a whole document.
@@ -55,13 +58,16 @@ pub(super) fn recipe(document: &Node, out: &mut Vec<Diagnostic>) -> Option<Recip
     let dtype = optional("dtype", "the name of a number type");
     let vars = top.get("vars").map_or_else(BTreeMap::new, |node| vars(node, out));
     let pools = top.get("resources").map_or_else(BTreeMap::new, |node| pools(node, out));
+    let local = ExecutorDecl::Local;
+    let executor =
+        top.get("executor").map_or(local.clone(), |node| executor::executor(node, "the recipe", &local, out));
     let matrix = matrix::axes(top.get("matrix"), top.get("seeds"), &vars, out);
     let stages = match required(&top, "stages", "the recipe", document.span, out) {
         Some(node) if node.entries().is_some_and(<[_]>::is_empty) || node.is_null() => {
             out.push(Diagnostic::at(node.span, "the recipe has no stages"));
             None
         }
-        Some(node) => stage::stages(node, &pools, out),
+        Some(node) => stage::stages(node, &pools, &executor, out),
         None => None,
     };
     let mut tables = top.get("tables").map_or_else(Vec::new, |node| tables(node, out));

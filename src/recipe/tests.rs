@@ -94,7 +94,8 @@ fn reads_everything() {
     assert_eq!(student.include[0].pairs[0].1.value, "mind");
     assert_eq!(student.exclude[0].pairs[0].1.value, "2");
     let pools = BTreeMap::from([("api".to_owned(), 3)]);
-    let resources = ResourcesDecl { cpu: Some(2), memory: Some(3 << 29), devices: Some(0), pools };
+    let resources =
+        ResourcesDecl { cpu: Some(2), memory: Some(3 << 29), devices: Some(0), priority: 0, pools };
     assert_eq!(student.resources, resources);
     assert_eq!(student.retries, 2);
     assert_eq!(student.with.to_json(), json!({}));

@@ -9,7 +9,13 @@ mod failures;
 
 mod sharing;
 
+mod slurm;
+
+mod audit;
+
 mod commands;
+
+mod devices;
 
 mod invariants;
 

@@ -23,7 +23,7 @@ const TINY: [&str; 13] = [
     "stages.latent.with.iterations=50",
 ];
 
-fn arguments<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
+pub(crate) fn arguments<'a>(command: &'a str, more: &[&'a str]) -> Vec<&'a str> {
     let mut arguments = vec![command, QUICKSTART];
     arguments.extend(more);
     for set in TINY {

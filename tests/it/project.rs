@@ -37,9 +37,18 @@ impl Project {
 
     /// With `examples/custom-kind.rs`, whose kind `text` costs nothing.
     pub(crate) fn custom() -> Self {
-        // target/<profile>/deps/it-<hash> -> target/<profile>/examples/custom-kind
+        Self::example("custom-kind")
+    }
+
+    /// With `examples/resumable-kind.rs`, whose kind `count` takes its time and goes on after a kill.
+    pub(crate) fn resumable() -> Self {
+        Self::example("resumable-kind")
+    }
+
+    fn example(name: &str) -> Self {
+        // target/<profile>/deps/it-<hash> -> target/<profile>/examples/<name>
         let test = std::env::current_exe().unwrap();
-        Self::new(test.parent().unwrap().parent().unwrap().join("examples/custom-kind"))
+        Self::new(test.parent().unwrap().parent().unwrap().join("examples").join(name))
     }
 
     pub(crate) fn path(&self, name: &str) -> PathBuf {

@@ -8,7 +8,7 @@ use crate::project::{Project, files_below};
 fn every_recipe_checks() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let project = Project::retort();
-    let custom = Project::custom();
+    let (custom, resumable) = (Project::custom(), Project::resumable());
     let mut found = 0;
     for folder in ["recipes", "examples"] {
         for path in files_below(&root.join(folder)) {
@@ -18,7 +18,11 @@ fn every_recipe_checks() {
                 continue;
             }
             found += 1;
-            let project = if path.ends_with("custom-kind.yaml") { &custom } else { &project };
+            let project = match path.file_name().unwrap().to_str() {
+                Some("custom-kind.yaml") => &custom,
+                Some("resumable-kind.yaml") => &resumable,
+                _ => &project,
+            };
             let text = std::fs::read_to_string(&path).unwrap();
             assert!(text.starts_with("# "), "{} has no header", path.display());
             let path = path.to_str().unwrap();

@@ -3,15 +3,18 @@
 use std::collections::BTreeMap;
 
 use super::fields::{check_name, expected, fields, name_list, required, text, whole_number};
-use super::{mapping, matrix};
-use crate::recipe::{Diagnostic, Need, Node, NodeValue, ResourcesDecl, Selector, Spanned, StageDecl};
+use super::{executor, mapping, matrix};
+use crate::recipe::{
+    Diagnostic, ExecutorDecl, Need, Node, NodeValue, ResourcesDecl, Selector, Spanned, StageDecl,
+};
 
-const KEYS: &[&str] = &["uses", "with", "needs", "matrix", "resources", "retries"];
+const KEYS: &[&str] = &["uses", "with", "needs", "matrix", "resources", "retries", "executor"];
 
 /// Reads `stages`. `None` where a stage lacks what others would be checked against.
 pub(super) fn stages(
     node: &Node,
     pools: &BTreeMap<String, usize>,
+    executor: &ExecutorDecl,
     out: &mut Vec<Diagnostic>,
 ) -> Option<Vec<StageDecl>> {
     if node.entries().is_none() {
@@ -19,7 +22,7 @@ pub(super) fn stages(
     }
     let entries = node.entries()?;
     let stages: Vec<Option<StageDecl>> =
-        entries.iter().map(|(name, node)| stage(name, node, pools, out)).collect();
+        entries.iter().map(|(name, node)| stage(name, node, pools, executor, out)).collect();
     stages.into_iter().collect()
 }
 
@@ -27,6 +30,7 @@ fn stage(
     name: &Spanned<String>,
     node: &Node,
     pools: &BTreeMap<String, usize>,
+    executor: &ExecutorDecl,
     out: &mut Vec<Diagnostic>,
 ) -> Option<StageDecl> {
     check_name(name, "stage", out);
@@ -55,6 +59,9 @@ fn stage(
         .and_then(|node| whole_number(node, &format!("`retries` of {what}"), 0, 100, out))
         .and_then(|retries| u32::try_from(retries).ok())
         .unwrap_or(0);
+    let executor = fields
+        .get("executor")
+        .map_or_else(|| executor.clone(), |node| executor::executor(node, &what, executor, out));
     let Matrix { axes, include, exclude } = matrix?;
     Some(StageDecl {
         name: name.clone(),
@@ -66,6 +73,7 @@ fn stage(
         exclude,
         resources,
         retries,
+        executor,
     })
 }
 
@@ -140,7 +148,7 @@ fn resources(
     out: &mut Vec<Diagnostic>,
 ) -> ResourcesDecl {
     let what = format!("`resources` of {what}");
-    let Some(fields) = fields(node, &what, &["cpu", "memory", "devices", "pools"], out) else {
+    let Some(fields) = fields(node, &what, &["cpu", "memory", "devices", "priority", "pools"], out) else {
         return ResourcesDecl::default();
     };
     let mut count = |key: &str, least: u64| {
@@ -156,6 +164,14 @@ fn resources(
             out.push(expected(node, &what, "a size such as `2GiB`, or a number of bytes"));
         }
         bytes
+    });
+    let priority = fields.get("priority").and_then(|node| {
+        let priority = node.scalar().and_then(serde_json::Value::as_i64);
+        let priority = priority.and_then(|priority| i32::try_from(priority).ok());
+        if priority.is_none() {
+            out.push(expected(node, &format!("`priority` in {what}"), "a whole number"));
+        }
+        priority
     });
     let mut taken = BTreeMap::new();
     if let Some(node) = fields.get("pools") {
@@ -175,11 +191,11 @@ fn resources(
             }
         }
     }
-    ResourcesDecl { cpu, memory, devices, pools: taken }
+    ResourcesDecl { cpu, memory, devices, priority: priority.unwrap_or(0), pools: taken }
 }
 
 /// A number of bytes, or a number with a unit.
-fn bytes(node: &Node) -> Option<u64> {
+pub(super) fn bytes(node: &Node) -> Option<u64> {
     if let Some(bytes) = node.scalar()?.as_u64() {
         return Some(bytes);
     }
