@@ -275,7 +275,7 @@ fn a_time_limit_ends_in_a_checkpoint_and_another_job() {
 }
 
 #[test]
-fn a_failing_node_and_an_absent_controller_lose_nothing() {
+fn an_absent_controller_loses_nothing() {
     // A node that does not answer counts as down soon.
     let options = ["--nodes", "2", "--cpus", "1", "--set", "SlurmdTimeout=8", "--set", "MessageTimeout=3"];
     let Some(cluster) = Cluster::start(&options) else { return };
