@@ -16,6 +16,7 @@ use lm::{
     batch::{Sequence, collate},
     generate::{Options, Request, generate},
     lora,
+    tokenizer::Special,
     train::{Schedule, TrainOptions, Trainer},
 };
 use rand::{SeedableRng, rngs::SmallRng};
@@ -58,11 +59,14 @@ fn training(model: LanguageModel, adapt: bool) -> impl FnMut() -> Result<(), Box
 }
 
 fn writing(
-    model: LanguageModel,
+    mut model: LanguageModel,
     rows: usize,
     prompt: usize,
     new: usize,
 ) -> impl FnMut() -> Result<(), Box<dyn Error>> {
+    // Nothing ends a text early, as with PyTorch's `min_new_tokens`.
+    let (eos, pad) = (model.tokenizer.eos(), model.tokenizer.pad());
+    model.tokenizer = model.tokenizer.with_special(Special { stops: Vec::new(), ..Special::new(eos, pad) });
     let request = |row: u64| Request { prompt: tokens(prompt, row), item: String::new(), sample: 0 };
     let requests: Vec<Request> = (0..rows as u64).map(request).collect();
     let options = Options { max_new_tokens: new, batch_size: rows, sampling: None };

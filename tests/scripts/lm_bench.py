@@ -1,6 +1,6 @@
 """Times retort and PyTorch with transformers side by side: training, prefill and cached decoding, 32-bit floats.
 
-    pip install "transformers==5.24.0" "torch==2.9.0" "gguf==0.19.0"
+    pip install "transformers==5.24.0" "torch==2.9.0" "gguf==0.19.0" "accelerate==1.15.0"
     cargo build --release --example lm-bench
     python tests/scripts/lm_bench.py target/release/examples/lm-bench MODEL.gguf [ROUNDS] [TASK...]
 

@@ -117,7 +117,7 @@ impl Tokenizer {
     }
 
     /// The same tokenizer with other special tokens.
-    pub(crate) fn with_special(self, special: Special) -> Self {
+    pub fn with_special(self, special: Special) -> Self {
         Self { special, ..self }
     }
 
