@@ -107,7 +107,8 @@ fn the_expert_that_helps_is_found_and_merged() {
     let folder = tempfile::tempdir().unwrap();
     folders(folder.path());
     let bench = bench(folder.path(), &["good", "untrained"]);
-    bench.run(&Mixture, &json!({})).unwrap();
+    // All six examples there are, so that the loss can be measured again.
+    bench.run(&Mixture, &json!({"examples": 6})).unwrap();
     let metrics: Vec<Metric> = jsonl::read(&bench.output("metrics").join(files::METRICS)).unwrap();
     assert_eq!(metrics.len(), 40);
     assert_eq!((metrics[0].values["w/good"], metrics[0].values["w/untrained"]), (0.0, 0.0));
@@ -121,7 +122,8 @@ fn the_expert_that_helps_is_found_and_merged() {
     let paths = Paths::encode(&tokenizer, vec!["analogy".into()], &records(3..9), 1000).unwrap();
     let all: Vec<&Sequence> = paths.questions.iter().flat_map(|q| q.paths.iter().flatten()).collect();
     let loss = mean_loss(&model, &all).unwrap();
-    assert!((loss - lowest("loss")).abs() < 0.3, "{loss} and {}", lowest("loss"));
+    let best = metrics.iter().min_by(|a, b| a.values["objective"].total_cmp(&b.values["objective"])).unwrap();
+    assert!((loss - best.values["loss"]).abs() < 1e-4, "{loss} and {}", best.values["loss"]);
     assert!(bench.output("model").join("adapter/adapter_config.json").exists());
 }
 

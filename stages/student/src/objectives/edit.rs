@@ -4,7 +4,7 @@
 //! rationale and a wrong one of the same question. Only the tokens in which they differ count, the right ones to be
 //! raised, the wrong ones, weakly, to be lowered. A question that has no wrong rationale goes on as in the first part (ours).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use burn::tensor::{Tensor, TensorData};
 use contract::{
@@ -238,20 +238,20 @@ impl Objective for Edit {
 /// Every wrong path of a question with the right one whose tokens are most like its own.
 fn pairs(question: &QuestionPaths) -> Vec<Pair> {
     let (right, wrong) = question.paths.split_at(question.paths.len() / 2);
-    let there = |paths: &[Option<Sequence>]| -> Vec<(usize, Vec<u32>)> {
-        let path =
-            |(at, path): (usize, &Option<Sequence>)| Some((at, path.as_ref()?.continuation().to_vec()));
+    let there = |paths: &[Option<Sequence>]| -> Vec<(usize, Vec<u32>, HashSet<[u32; 3]>)> {
+        let path = |(at, path): (usize, &Option<Sequence>)| {
+            let tokens = path.as_ref()?.continuation().to_vec();
+            let grams = three_grams(&tokens);
+            Some((at, tokens, grams))
+        };
         paths.iter().enumerate().filter_map(path).collect()
     };
     let right_paths = there(right);
-    let likeness = |left: &[u32], other: &[u32]| jaccard(&three_grams(left), &three_grams(other));
-    let pair = |(wrong_at, tokens): (usize, Vec<u32>)| {
-        // The first of those equally alike.
-        let best = right_paths
-            .iter()
-            .rev()
-            .max_by(|a, b| f64::total_cmp(&likeness(&a.1, &tokens), &likeness(&b.1, &tokens)))?;
-        Some(Pair { right: best.0, wrong: right.len() + wrong_at, changed: changed(&best.1, &tokens) })
+    let pair = |(wrong_at, tokens, grams): (usize, Vec<u32>, HashSet<[u32; 3]>)| {
+        let alike = right_paths.iter().map(|(at, twin, other)| (*at, twin, jaccard(other, &grams)));
+        // Backwards, so that the first of those equally alike is the last greatest.
+        let (twin_at, twin, _) = alike.rev().max_by(|a, b| f64::total_cmp(&a.2, &b.2))?;
+        Some(Pair { right: twin_at, wrong: right.len() + wrong_at, changed: changed(twin, &tokens) })
     };
     there(wrong).into_iter().filter_map(pair).collect()
 }

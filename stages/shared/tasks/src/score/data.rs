@@ -149,7 +149,8 @@ fn a_real_teachers_eight_perspectives_are_judged_as_math_verify_judges_them() {
 #[test]
 fn rewritten_gold_answers_are_judged_as_math_verify_judges_them() {
     let Some(data) = shared_data() else { return };
-    let (mut against_label, mut against_truth) = (Agreement::default(), Agreement::default());
+    let (mut all, mut against_label, mut against_truth) =
+        (Agreement::default(), Agreement::default(), Agreement::default());
     let mut found = BTreeMap::new();
     for (index, row) in rows(data.join("graded/math_equal_pairs.jsonl")).iter().enumerate() {
         let text = format!("So the final answer is $\\boxed{{{}}}$.", text_of(row, "prediction"));
@@ -160,11 +161,13 @@ fn rewritten_gold_answers_are_judged_as_math_verify_judges_them() {
         if row["math_verify"] != correct {
             found.insert((index + 1).to_string(), correct);
         }
-        // math-verify does not know what dollars are; we do.
+        all.count(correct, row["math_verify"] == true);
+        // math-verify does not know what dollars are; we do, and the list names each such pair.
         if row["change"] != "bare word unit" {
             against_label.count(correct, row["math_verify"] == true);
         }
     }
+    all.share("all pairs, against math-verify");
     assert!(against_label.share("pairs without dollars, against math-verify") >= 0.995);
     against_truth.share("pairs with a known truth");
     assert_eq!(against_truth.lenient, 0, "a pair that is wrong was accepted");
