@@ -61,6 +61,32 @@ pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     linear(x, weight, None)
 }
 
+/// `x weight + scale (x A) B`
+///
+/// # Shapes
+///
+/// - x: `[rows, input]`
+/// - weight: `[input, output]`
+/// - lora_a: `[input, r]`
+/// - lora_b: `[r, output]`
+pub(crate) fn adapted(
+    x: Tensor<2>,
+    weight: Tensor<2>,
+    [lora_a, lora_b]: [Tensor<2>; 2],
+    scale: f64,
+) -> Tensor<2> {
+    if x.dims()[0] > FEW_ROWS && on_flex(&x) {
+        return Tensor::from_dispatch(Dispatch::adapted(
+            x.into_dispatch(),
+            weight.into_dispatch(),
+            lora_a.into_dispatch(),
+            lora_b.into_dispatch(),
+            scale as f32,
+        ));
+    }
+    product(x.clone(), weight) + x.matmul(lora_a).mul_scalar(scale).matmul(lora_b)
+}
+
 /// `x table^T`; as [`product`] for a single row.
 ///
 /// # Shapes

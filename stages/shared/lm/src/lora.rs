@@ -181,14 +181,19 @@ impl Linear {
     /// - x: `[rows, input]`
     /// - output: `[rows, output]`
     pub(crate) fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let projected = fused::product(x.clone(), self.weight.val());
-        let projected = match &self.bias {
+        let weight = self.weight.val();
+        let projected = match &self.adapter {
+            None => fused::product(x, weight),
+            // Eq. 3, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685: h = W x + B A x, scaled by
+            // alpha / r.
+            Some(Adapter { lora_a, lora_b, scale }) => {
+                fused::adapted(x, weight, [lora_a.val(), lora_b.val()], *scale)
+            }
+        };
+        match &self.bias {
             Some(bias) => projected + bias.val().unsqueeze(),
             None => projected,
-        };
-        let Some(Adapter { lora_a, lora_b, scale }) = &self.adapter else { return projected };
-        // Eq. 3, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685: h = W x + B A x, scaled by alpha / r.
-        projected + x.matmul(lora_a.val()).mul_scalar(*scale).matmul(lora_b.val())
+        }
     }
 }
 

@@ -165,6 +165,19 @@ fn add_lines(sums: &mut [f32], lines: &[f32], factors: &[f32]) {
     }
 }
 
+/// Adds to each row of `out` the few numbers of a row of `x` times a matrix `[numbers, width]`.
+pub(super) fn add_product(out: &mut [f32], x: &[f32], matrix: &[f32], numbers: usize) {
+    const AT_ONCE: usize = 4;
+    let width = matrix.len() / numbers;
+    by_rows(out, width, |first, out| {
+        for (out, x) in out.chunks_exact_mut(width).zip(x[first * numbers..].chunks_exact(numbers)) {
+            for (x, lines) in x.chunks(AT_ONCE).zip(matrix.chunks(AT_ONCE * width)) {
+                add_lines(out, lines, x);
+            }
+        }
+    });
+}
+
 /// One row times the transpose of a table `[rows, inputs]`.
 pub(super) fn dots(x: &[f32], table: &[f32]) -> Vec<f32> {
     let inputs = x.len();

@@ -20,9 +20,19 @@ use burn::{
 
 use super::{Mask, Rows, kernels};
 
+/// Logits that exist at once where none are kept for the backward pass: so few that the allocator keeps their memory.
+const FLEETING_LOGITS: usize = 1 << 22;
+
 /// The operations as a backend offers them.
 #[backend_extension(Flex, Autodiff)]
 pub(super) trait Fused: Backend {
+    fn adapted(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        lora_a: FloatTensor<Self>,
+        lora_b: FloatTensor<Self>,
+        scale: f32,
+    ) -> FloatTensor<Self>;
     fn rms_norm(x: FloatTensor<Self>, gamma: FloatTensor<Self>, epsilon: f32) -> FloatTensor<Self>;
     fn gated(gate: FloatTensor<Self>, up: FloatTensor<Self>) -> FloatTensor<Self>;
     fn split_turned(
@@ -105,6 +115,58 @@ fn record<K: Kept<N>, C: CheckpointStrategy, const N: usize>(
         OpsKind::Tracked(prep) => prep.finish(kept, output),
         OpsKind::UnTracked(prep) => prep.finish(output),
     }
+}
+
+#[derive(Clone, Debug)]
+struct Adapted {
+    x: FlexTensor,
+    weight: FlexTensor,
+    lora_a: FlexTensor,
+    lora_b: FlexTensor,
+    scale: f32,
+    /// `scale x A`
+    narrow: FlexTensor,
+}
+
+impl Adapted {
+    fn forward(
+        x: FlexTensor,
+        weight: FlexTensor,
+        lora_a: FlexTensor,
+        lora_b: FlexTensor,
+        scale: f32,
+    ) -> (FlexTensor, Self) {
+        let mut out = Flex::float_matmul(x.clone(), weight.clone());
+        let narrow = Flex::float_mul_scalar(Flex::float_matmul(x.clone(), lora_a.clone()), scale.into());
+        add_product(&mut out, &narrow, lora_b.clone());
+        (out, Self { x, weight, lora_a, lora_b, scale, narrow })
+    }
+}
+
+impl Kept<4> for Adapted {
+    fn gradients(self, gradient: FlexTensor, wanted: [bool; 4]) -> [Option<FlexTensor>; 4] {
+        let transposed = |x: &FlexTensor| Flex::float_transpose(x.clone());
+        let [of_x, of_weight, of_a, of_b] = wanted;
+        let narrow = Flex::float_matmul(gradient.clone(), transposed(&self.lora_b));
+        let narrow = Flex::float_mul_scalar(narrow, self.scale.into());
+        let of_x = of_x.then(|| {
+            let mut out = Flex::float_matmul(gradient.clone(), transposed(&self.weight));
+            add_product(&mut out, &narrow, transposed(&self.lora_a));
+            out
+        });
+        [
+            of_x,
+            of_weight.then(|| Flex::float_matmul(transposed(&self.x), gradient.clone())),
+            of_a.then(|| Flex::float_matmul(transposed(&self.x), narrow)),
+            of_b.then(|| Flex::float_matmul(transposed(&self.narrow), gradient)),
+        ]
+    }
+}
+
+/// Adds `x matrix` to the result of a product.
+fn add_product(out: &mut FlexTensor, x: &FlexTensor, matrix: FlexTensor) {
+    let [_, numbers] = sizes(x);
+    kernels::add_product(out.storage_mut(), values(x), values(&matrix.to_contiguous()), numbers);
 }
 
 #[derive(Clone, Debug)]
@@ -293,25 +355,41 @@ struct CrossEntropy {
 }
 
 impl CrossEntropy {
-    fn forward(
-        states: FlexTensor,
-        table: FlexTensor,
-        targets: Arc<[u32]>,
-        at_once: usize,
-    ) -> (FlexTensor, Self) {
+    fn new(states: &FlexTensor, table: FlexTensor, targets: Arc<[u32]>, at_once: usize) -> Self {
         let [vocabulary, _] = sizes(&table);
         let rows = (at_once / vocabulary).max(1);
-        let mut kept = Self { states: states.to_contiguous(), table, targets, rows, probabilities: None };
-        let mut losses = Vec::with_capacity(kept.targets.len());
-        for start in (0..kept.targets.len()).step_by(rows) {
-            let (_, probabilities, part) = kept.predict(start);
+        Self { states: states.to_contiguous(), table, targets, rows, probabilities: None }
+    }
+
+    fn forward(mut self) -> (FlexTensor, Self) {
+        let mut losses = Vec::with_capacity(self.targets.len());
+        for start in self.starts() {
+            let (_, probabilities, part) = self.predict(start);
             losses.extend(part);
-            if rows >= kept.targets.len() {
-                kept.probabilities = Some(probabilities);
+            if self.rows >= self.targets.len() {
+                self.probabilities = Some(probabilities);
             }
         }
         let rows = losses.len();
-        (tensor(losses, [rows]), kept)
+        (tensor(losses, [rows]), self)
+    }
+
+    /// Where the table gets no gradient: that of the states is what remains to be scaled, and no logits are kept.
+    fn forward_frozen(self) -> (FlexTensor, Frozen) {
+        let mut losses = Vec::with_capacity(self.targets.len());
+        let mut of_states = Vec::new();
+        for start in self.starts() {
+            let (_, probabilities, part) = self.predict(start);
+            let of_logits = self.of_logits(start, probabilities, &vec![1.0; part.len()]);
+            of_states.push(Flex::float_matmul(of_logits, self.table.clone()));
+            losses.extend(part);
+        }
+        let rows = losses.len();
+        (tensor(losses, [rows]), Frozen { of_states: Flex::float_cat(of_states, 0) })
+    }
+
+    fn starts(&self) -> impl Iterator<Item = usize> + use<> {
+        (0..self.targets.len()).step_by(self.rows)
     }
 
     /// The states from a row on, as many as are computed at once; what they predict, and how little it is the targets.
@@ -323,13 +401,22 @@ impl CrossEntropy {
         let losses = kernels::losses(logits.storage_mut(), &self.targets[start..start + rows], vocabulary);
         (states, logits, losses)
     }
+
+    /// The gradient of the logits from a row on, from what they predict and the gradients of their losses.
+    fn of_logits(&self, start: usize, probabilities: FlexTensor, of_losses: &[f32]) -> FlexTensor {
+        let mut of_logits = owned(probabilities);
+        let [rows, vocabulary] = sizes(&of_logits);
+        let targets = &self.targets[start..start + rows];
+        kernels::losses_backward(of_logits.storage_mut(), targets, of_losses, vocabulary);
+        of_logits
+    }
 }
 
 impl Kept<2> for CrossEntropy {
     fn gradients(mut self, gradient: FlexTensor, wanted: [bool; 2]) -> [Option<FlexTensor>; 2] {
         let gradient = gradient.to_contiguous();
         let (mut of_states, mut of_table): (Vec<FlexTensor>, Option<FlexTensor>) = (Vec::new(), None);
-        for start in (0..self.targets.len()).step_by(self.rows) {
+        for start in self.starts() {
             let (states, probabilities) = match self.probabilities.take() {
                 Some(probabilities) => (self.states.clone(), probabilities),
                 None => {
@@ -337,14 +424,8 @@ impl Kept<2> for CrossEntropy {
                     (states, probabilities)
                 }
             };
-            let mut of_logits = owned(probabilities);
-            let [rows, vocabulary] = sizes(&of_logits);
-            kernels::losses_backward(
-                of_logits.storage_mut(),
-                &self.targets[start..start + rows],
-                &values(&gradient)[start..start + rows],
-                vocabulary,
-            );
+            let [rows, _] = sizes(&states);
+            let of_logits = self.of_logits(start, probabilities, &values(&gradient)[start..start + rows]);
             if wanted[0] {
                 of_states.push(Flex::float_matmul(of_logits.clone(), self.table.clone()));
             }
@@ -360,7 +441,30 @@ impl Kept<2> for CrossEntropy {
     }
 }
 
+#[derive(Clone, Debug)]
+struct Frozen {
+    /// The gradient of each loss.
+    of_states: FlexTensor,
+}
+
+impl Kept<1> for Frozen {
+    fn gradients(self, gradient: FlexTensor, _: [bool; 1]) -> [Option<FlexTensor>; 1] {
+        let [rows] = sizes(&gradient);
+        [Some(Flex::float_mul(self.of_states, gradient.reshape([rows, 1].into())))]
+    }
+}
+
 impl Fused for Flex {
+    fn adapted(
+        x: FlexTensor,
+        weight: FlexTensor,
+        lora_a: FlexTensor,
+        lora_b: FlexTensor,
+        scale: f32,
+    ) -> FlexTensor {
+        Adapted::forward(x, weight, lora_a, lora_b, scale).0
+    }
+
     fn rms_norm(x: FlexTensor, gamma: FlexTensor, epsilon: f32) -> FlexTensor {
         Norm::forward(x, gamma, epsilon).0
     }
@@ -402,11 +506,23 @@ impl Fused for Flex {
         targets: Arc<[u32]>,
         at_once: usize,
     ) -> FlexTensor {
-        CrossEntropy::forward(states, table, targets, at_once).0
+        CrossEntropy::new(&states, table, targets, at_once).forward().0
     }
 }
 
 impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
+    fn adapted(
+        x: Tracked<C>,
+        weight: Tracked<C>,
+        lora_a: Tracked<C>,
+        lora_b: Tracked<C>,
+        scale: f32,
+    ) -> Tracked<C> {
+        record::<_, C, 4>([x, weight, lora_a, lora_b], |[x, weight, lora_a, lora_b]| {
+            Adapted::forward(x, weight, lora_a, lora_b, scale)
+        })
+    }
+
     fn rms_norm(x: Tracked<C>, gamma: Tracked<C>, epsilon: f32) -> Tracked<C> {
         record::<_, C, 2>([x, gamma], |[x, gamma]| Norm::forward(x, gamma, epsilon))
     }
@@ -449,8 +565,14 @@ impl<C: CheckpointStrategy> Fused for Autodiff<Flex, C> {
         targets: Arc<[u32]>,
         at_once: usize,
     ) -> Tracked<C> {
+        if !table.is_tracked() && states.is_tracked() {
+            let table = table.into_primitive();
+            return record::<_, C, 1>([states], |[states]| {
+                CrossEntropy::new(&states, table, targets, at_once.min(FLEETING_LOGITS)).forward_frozen()
+            });
+        }
         record::<_, C, 2>([states, table], |[states, table]| {
-            CrossEntropy::forward(states, table, targets, at_once)
+            CrossEntropy::new(&states, table, targets, at_once).forward()
         })
     }
 }

@@ -78,6 +78,22 @@ fn norms_and_gates_are_what_burn_composes() {
 }
 
 #[test]
+fn adapted_products_are_what_burn_composes() {
+    for (rows, r) in [(2, 3), (40, 16), (700, 5)] {
+        let (x, weight, lora_a, lora_b) = ([rows, 24], [24, 37], [24, r], [r, 37]);
+        let other = |shape, like: &Tensor<2>| leaf(shape, 7, like.dtype()).detach();
+        assert_composed((x, weight), |x, weight| {
+            let factors = [other(lora_a, &x), other(lora_b, &x)];
+            adapted(x, weight, factors, 0.7)
+        });
+        assert_composed((lora_a, lora_b), |lora_a, lora_b| {
+            let (x, weight) = (other(x, &lora_a), other(weight, &lora_a));
+            adapted(x, weight, [lora_a, lora_b], 0.7)
+        });
+    }
+}
+
+#[test]
 fn heads_are_split_turned_and_merged_as_burn_composes_them() {
     let [queries, keys] = rows();
     let rotation = |x: &Tensor<2>| {
@@ -121,7 +137,11 @@ fn losses_are_what_burn_composes_however_many_logits_fit() {
         });
     }
     // A frozen table gets no gradient, and takes none from the states.
-    assert_composed(([7, 8], [50, 8]), |states, table| cross_entropy(states, table.detach(), &targets));
+    for at_once in [LOGITS_AT_ONCE, 50 * 3] {
+        assert_composed(([7, 8], [50, 8]), |states, table| {
+            cross_entropy_at_once(states, table.detach(), &targets, at_once)
+        });
+    }
 }
 
 #[test]
