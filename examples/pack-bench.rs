@@ -5,14 +5,19 @@
 //! cargo run --release --example pack-bench [quickstart | smollm2-135m]
 //! ```
 //!
-//! Weights and tokens are random. Prints the median time of a question with eight rationales: each with a prompt of its
-//! own, and sharing it in rows of at most so many tokens, with what the gain is at most: the tokens computed without and
-//! with sharing. Ways are measured in turn, so that a busy machine slows all of them.
+//! Weights and tokens are random. Prints the median time of a question with eight rationales, computed in four ways:
+//!
+//! - eight sequences padded to one length, and logits at every place, as trainers do that know nothing of prompts;
+//! - eight sequences without padding, and logits for targets alone: retort's own batches where nothing is shared;
+//! - the same, sharing the prompt in rows of at most so many tokens.
+//!
+//! Beside each stands what sharing gains at most over the second way: the tokens computed without and with it. Ways are
+//! measured in turn, so that a busy machine slows all of them.
 
-use std::{process::ExitCode, time::Instant};
+use std::{process::ExitCode, sync::Arc, time::Instant};
 
 use lm::{
-    batch::{Sequence, collate_rows, row_length},
+    batch::{Rectangle, Sequence, collate_rows, rectangle, row_length},
     llama::{Llama, LlamaConfig, LlamaSize},
     paths::{flat_groups, pack},
     train::{Schedule, TrainOptions, Trainer},
@@ -83,24 +88,41 @@ fn question(shape: &Shape) -> Vec<Sequence> {
     (0..RATIONALES).map(rationale).collect()
 }
 
-/// Seconds of a training step on one question, packed to rows of at most so many tokens.
-fn step(model: &Llama, question: &[Sequence], row_tokens: usize) -> f64 {
+/// How the rationales of a question are laid out.
+#[derive(Clone, Copy, PartialEq)]
+enum Way {
+    Padded,
+    /// In rows of at most so many tokens; in one such row a prompt stands once.
+    Rows(usize),
+}
+
+/// Seconds of a training step on one question.
+fn step(model: &Llama, question: &[Sequence], way: Way) -> f64 {
     let start = Instant::now();
     let question: Vec<&Sequence> = question.iter().collect();
-    let rows = pack(&question, row_tokens, |sequence| sequence);
-    let mut loss = None;
-    for group in flat_groups(&rows, TOKENS_AT_ONCE, |row| row_length(row)) {
-        let rows: Vec<&[&Sequence]> = group.iter().map(Vec::as_slice).collect();
+    let packed = |rows: &[Vec<&Sequence>]| {
+        let rows: Vec<&[&Sequence]> = rows.iter().map(Vec::as_slice).collect();
         let batch = collate_rows(&rows, &model.device());
         let hidden = batch.hidden(model);
         let answers = batch.answer_log_probs(model, hidden.clone());
-        let part = batch.token_losses(model, hidden).sum() + answers.exp().sum();
-        loss = Some(match loss {
-            Some(loss) => loss + part,
-            None => part,
-        });
-    }
-    let loss = loss.expect("a question has rationales");
+        batch.token_losses(model, hidden).sum() + answers.exp().sum()
+    };
+    let padded = |sequences: &[&Sequence]| {
+        let Rectangle { tokens, positions, mask } = rectangle(sequences, 0, &model.device());
+        let places: usize = tokens.dims().iter().product();
+        let hidden = model.hidden(tokens, positions, mask).reshape([places as i32, -1]);
+        // Which targets they are costs nothing.
+        model.losses(hidden, &Arc::from(vec![0; places])).sum()
+    };
+    let parts: Vec<_> = match way {
+        // As many at once as have their logits kept for the backward pass.
+        Way::Padded => question.chunks(2).map(padded).collect(),
+        Way::Rows(row_tokens) => {
+            let rows = pack(&question, row_tokens, |sequence| sequence);
+            flat_groups(&rows, TOKENS_AT_ONCE, |row| row_length(row)).into_iter().map(packed).collect()
+        }
+    };
+    let loss = parts.into_iter().reduce(|sum, part| sum + part).expect("a question has rationales");
     drop(loss.backward());
     start.elapsed().as_secs_f64()
 }
@@ -108,6 +130,23 @@ fn step(model: &Llama, question: &[Sequence], row_tokens: usize) -> f64 {
 fn median(times: &mut [f64]) -> f64 {
     times.sort_by(f64::total_cmp);
     times[times.len() / 2]
+}
+
+/// What is computed, and what that gains at most.
+fn described(way: Way, question: &[Sequence]) -> String {
+    let lengths = || question.iter().map(|sequence| sequence.tokens.len());
+    let apart: usize = lengths().sum();
+    match way {
+        Way::Padded => format!("  padded: {} tokens", lengths().max().unwrap_or(0) * question.len()),
+        Way::Rows(1) => format!("  apart: {apart} tokens"),
+        Way::Rows(most) => {
+            let rows = pack(&question.iter().collect::<Vec<_>>(), most, |sequence| sequence);
+            let tokens: usize = rows.iter().map(|row| row_length(row)).sum();
+            let ours = if most == TOKENS_AT_ONCE { "  <- what the student does" } else { "" };
+            let gain = apart as f64 / tokens as f64;
+            format!(" (at most {gain:.2})  {} rows of at most {most}, {tokens} tokens{ours}", rows.len())
+        }
+    }
 }
 
 #[expect(clippy::print_stdout, reason = "a benchmark prints what it found")]
@@ -124,15 +163,14 @@ fn main() -> ExitCode {
         let model = Llama::init(&LlamaConfig::new(shape.size, 1, 0), 1, &device);
         let trainer = Trainer::new(model, TrainOptions::new(1e-4, Schedule::Constant));
         let question = question(shape);
-        let ours = TOKENS_AT_ONCE;
         let share = |sequences: usize| shape.prompt + sequences * shape.rationale * 5 / 4;
-        let mut ways = vec![1, share(2), share(4), ours];
-        ways.sort_unstable();
-        ways.dedup();
+        let mut shared = [share(2), share(4), TOKENS_AT_ONCE, share(RATIONALES)];
+        shared.sort_unstable();
+        let ways: Vec<Way> = [Way::Padded, Way::Rows(1)].into_iter().chain(shared.map(Way::Rows)).collect();
         let mut times: Vec<Vec<f64>> = vec![Vec::new(); ways.len()];
         for repeat in 0..=shape.repeats {
-            for (times, row_tokens) in times.iter_mut().zip(&ways) {
-                let time = step(&trainer.model, &question, *row_tokens);
+            for (times, way) in times.iter_mut().zip(&ways) {
+                let time = step(&trainer.model, &question, *way);
                 // The first round warms up.
                 if repeat > 0 {
                     times.push(time);
@@ -140,24 +178,11 @@ fn main() -> ExitCode {
             }
         }
         println!("{}: one question, {RATIONALES} rationales, forward and backward", shape.name);
-        let alone = median(&mut times[0]);
-        for (times, row_tokens) in times.iter_mut().zip(&ways) {
-            let time = median(times);
-            let lengths: Vec<usize> =
-                pack(&question.iter().collect::<Vec<_>>(), *row_tokens, |sequence| sequence)
-                    .iter()
-                    .map(|row| row_length(row))
-                    .collect();
-            let mark = if *row_tokens == ours { "  <- what the student does" } else { "" };
-            let tokens: usize = lengths.iter().sum();
-            let apart: usize = question.iter().map(|sequence| sequence.tokens.len()).sum();
-            println!(
-                "  {:5.2} questions/s  x {:.2} of at most {:.2}  {} rows, {tokens} tokens, at most {row_tokens} a row{mark}",
-                1.0 / time,
-                alone / time,
-                apart as f64 / tokens as f64,
-                lengths.len(),
-            );
+        let medians: Vec<f64> = times.iter_mut().map(|times| median(times)).collect();
+        for (time, way) in medians.iter().zip(&ways) {
+            let gain = |over: usize| medians[over] / time;
+            print!("  {:6.2} questions/s  x {:.2} of padded, x {:.2} of apart", 1.0 / time, gain(0), gain(1));
+            println!("{}", described(*way, &question));
         }
     }
     ExitCode::SUCCESS
