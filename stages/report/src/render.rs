@@ -90,7 +90,9 @@ impl TableData {
 
     /// A value as shown, with one decimal.
     pub(crate) fn number(&self, value: f64) -> String {
-        format!("{:.1}", value * self.value.scale())
+        let shown = format!("{:.1}", value * self.value.scale());
+        // Rounding errors have a sign.
+        if shown == "-0.0" { "0.0".to_owned() } else { shown }
     }
 
     /// A difference as shown, with its sign.

@@ -246,6 +246,18 @@ fn missing_cells_are_missing_everywhere() {
 }
 
 #[test]
+fn nothing_right_is_zero_without_a_sign() {
+    // Wilson's lower limit of 0 of 24 is zero but for rounding.
+    let labels = |task| [("method", "a"), ("task", task)];
+    let results = Results::new().add("gsm8k", &labels("gsm8k"), 0, 24).add("svamp", &labels("svamp"), 0, 24);
+    let table = results
+        .table(&json!({"rows": "method", "columns": "task", "groups": {"id": ["gsm8k", "svamp"]}}))
+        .unwrap();
+    let shown = render(&table, Format::Terminal);
+    assert!(shown.contains("[0.0, 9.8]") && !shown.contains("-0.0"), "{shown}");
+}
+
+#[test]
 fn rows_with_other_questions_are_not_compared() {
     let labels = |method| [("method", method)];
     let results = Results::new().add("gsm8k", &labels("a"), 5, 10).add("gsm8k", &labels("b"), 18, 20);
