@@ -126,7 +126,8 @@ pub fn execute(
     observer: &dyn Observer,
 ) -> Result<CellRecord, CellError> {
     let Job { kind, fingerprint, record, params, inputs, seed, backend, secrets, threads } = job;
-    let dirs = store.prepare(&fingerprint, kind.outputs())?;
+    let made = kind.outputs().iter().map(|port| port.name).filter(|port| kind.makes(&params, port));
+    let dirs = store.prepare(&fingerprint, made)?;
     let pool = rayon::ThreadPoolBuilder::new()
         .num_threads(threads)
         .build()

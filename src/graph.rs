@@ -11,7 +11,7 @@ use std::{
     path::PathBuf,
 };
 
-use contract::{Kind, Port, Resources};
+use contract::{ArtifactType, Kind, Port, Resources};
 use petgraph::graph::{DiGraph, NodeIndex};
 use serde_json::Value;
 
@@ -286,7 +286,8 @@ impl Graph {
                     last = Some((with, checked));
                 }
                 if let Some((_, Some((params, files)))) = &last {
-                    self.add_cell(drafts, stage, kind, &axes, params.clone(), files.clone(), mistakes);
+                    let checked = (params.clone(), files.clone());
+                    self.add_cell(drafts, stage, kind, &axes, checked, kinds, mistakes);
                 }
             }
             drafts[stage].spoiled |= mistakes.len() > before;
@@ -300,8 +301,8 @@ impl Graph {
         stage: usize,
         kind: &'static dyn Kind,
         axes: &[(&str, &AxisValue)],
-        params: Value,
-        files: Vec<(String, PathBuf)>,
+        (params, files): CheckedParams,
+        kinds: &Kinds,
         mistakes: &mut Vec<Diagnostic>,
     ) {
         let draft = &drafts[stage];
@@ -358,6 +359,17 @@ impl Graph {
             if needs.iter().any(|need| drafts[need.stage].spoiled) {
                 continue;
             }
+            let made = |source: &&Source| {
+                let from = &self.cells[source.cell];
+                from.kind.makes(&from.params, source.port)
+            };
+            if let Some(source) = sources.iter().find(|source| !made(source)) {
+                let from = &self.cells[source.cell];
+                let message = format!("`{}` makes no `{}` as its params are", from.name, source.port);
+                let help = format!("`retort kinds {}` says when it does", from.kind.name());
+                mistakes.push(Diagnostic::at(needs[0].span, message).help(help));
+                continue;
+            }
             if !port.arity.takes_many() && sources.len() != 1 {
                 mistakes.push(self.wrong_count(&cell, needs[0], sources.len()));
                 continue;
@@ -369,10 +381,36 @@ impl Graph {
                 cell.inputs.insert(port.name, sources);
             }
         }
+        if draft.table {
+            (kinds.share_base)(&mut cell.params, &self.shared_axes(&cell.inputs));
+        }
         let index = self.cells.len();
         self.by_name.insert(cell.name.clone(), index);
         self.stages[stage].cells.push(index);
         self.cells.push(cell);
+    }
+
+    /// The axes along which some of a table's results come from one model that was trained from a seed.
+    fn shared_axes<'a>(&self, inputs: &'a BTreeMap<&'static str, Vec<Source>>) -> BTreeSet<&'a str> {
+        let trained = |cell: &Cell| {
+            let makes_model = |port: &Port| port.artifact == ArtifactType::Model;
+            cell.kind.seeded()
+                && cell.kind.computes_with(&cell.params)
+                && cell.kind.outputs().iter().any(makes_model)
+        };
+        let mut values: BTreeMap<(usize, &str), &str> = BTreeMap::new();
+        let mut shared = BTreeSet::new();
+        for source in inputs.values().flatten() {
+            let upstream = self.closure(&[source.cell]);
+            for model in upstream.into_iter().filter(|cell| trained(&self.cells[*cell])) {
+                for (axis, value) in &source.labels {
+                    if values.entry((model, axis)).or_insert(value) != value {
+                        shared.insert(axis.as_str());
+                    }
+                }
+            }
+        }
+        shared
     }
 
     /// The producer's cells that agree with the consumer on every axis they share.

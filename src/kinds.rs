@@ -1,8 +1,9 @@
 //! The kinds of stages this binary has: a plain slice. The only file of the engine that names any.
 
-use std::{net::SocketAddr, path::Path, sync::atomic::AtomicBool};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::atomic::AtomicBool};
 
 use contract::{Kind, StageError};
+use serde_json::Value;
 
 pub use report::page::{Artifact, CellFacts, Facts, RunFacts, State};
 
@@ -12,6 +13,8 @@ pub struct Kinds {
     pub all: &'static [&'static dyn Kind],
     /// What entries of a recipe's `tables` use.
     pub table: &'static dyn Kind,
+    /// Tells a table, in its params, along which axes its results come from one model that was trained.
+    pub share_base: fn(&mut Value, &BTreeSet<&str>),
     /// Prints a finished table.
     pub render_table: fn(&Path, TableFormat) -> Result<String, StageError>,
     /// Says what differs between two finished tables, one line a value.
@@ -119,9 +122,12 @@ pub const KINDS: Kinds = Kinds {
         &evaluate::Evaluate,
         #[cfg(feature = "burn")]
         &latent::Latent,
+        #[cfg(feature = "burn")]
+        &latent::forgetting::Forgetting,
         &report::Report,
     ],
     table: &report::Report,
+    share_base,
     render_table,
     compare_tables: report::compare,
     render_report: report::page::render,
@@ -132,6 +138,12 @@ pub const KINDS: Kinds = Kinds {
     ask: backends::ask,
     serve: backends::serve,
 };
+
+fn share_base(params: &mut Value, axes: &BTreeSet<&str>) {
+    if params["over"].as_str().is_some_and(|over| axes.contains(over)) {
+        params["one_base"] = true.into();
+    }
+}
 
 fn render_table(artifact: &Path, format: TableFormat) -> Result<String, StageError> {
     let format = match format {
@@ -233,8 +245,6 @@ mod backends {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeSet;
-
     use super::*;
 
     #[test]

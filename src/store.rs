@@ -225,7 +225,7 @@ impl Store {
     pub fn prepare(
         &self,
         fingerprint: &Fingerprint,
-        ports: &[contract::Port],
+        ports: impl Iterator<Item = &'static str>,
     ) -> Result<CellDirs, StoreError> {
         let number = self.sequence.fetch_add(1, Ordering::Relaxed);
         let staging = self.root.join("staging").join(format!("{}-{number}", process()));
@@ -234,9 +234,9 @@ impl Store {
         }
         let mut outputs = BTreeMap::new();
         for port in ports {
-            let folder = staging.join(port.name);
+            let folder = staging.join(port);
             fs::create_dir_all(&folder).map_err(io_error("create", &folder))?;
-            outputs.insert(port.name.to_owned(), folder);
+            outputs.insert(port.to_owned(), folder);
         }
         let scratch = self.root.join("scratch").join(fingerprint.0.as_str());
         fs::create_dir_all(&scratch).map_err(io_error("create", &scratch))?;

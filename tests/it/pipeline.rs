@@ -79,6 +79,7 @@ fn recipe_to_table_and_only_what_changed_again() {
 
     let markdown = project.run(&arguments("table", &["main", "--format", "markdown"])).expect(0);
     assert!(markdown.stdout.contains("| undistilled"), "{}", markdown.stdout);
+    assert!(markdown.stdout.contains("every `seed` starts from one base student"), "{}", markdown.stdout);
     let shown = project.run(&arguments("show", &["accepted", "-n", "1"])).expect(0);
     assert!(shown.stdout.contains("The answer is \\boxed{"), "{}", shown.stdout);
     models_are_asked_and_exported(&project);

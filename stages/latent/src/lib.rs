@@ -1,4 +1,6 @@
-//! Kind latent: hidden states of models, projected and measured.
+//! Kinds `latent` and `forgetting`: what a distillation changed inside a model, and what it cost elsewhere.
+//!
+//! `latent` projects and measures hidden states.
 //!
 //! Every model reads the same texts. Its vectors are drawn (PCA, then t-SNE, coloured by perspective), grouped by a
 //! Dirichlet-process mixture, and measured at every layer (silhouette, agreement of groups and perspectives, effective rank,
@@ -7,8 +9,8 @@
 //! perspectives as well, a picture shows their wording and nothing learned from them. With models that were taught one
 //! perspective each, [`Params::taught`] sets them against that control and another one and says which it is.
 //!
-//! Nothing here trains, and no number here says that a model answers better. Change over training steps is not shown: models
-//! are artifacts, and their checkpoints are not.
+//! Nothing in it trains, and no number of it says that a model answers better. [`mod@forgetting`] draws how answers change over
+//! training steps.
 
 mod stage;
 pub use mixture::Covariance;
@@ -39,6 +41,8 @@ mod drift;
 mod sentences;
 
 mod results;
+
+pub mod forgetting;
 
 mod figure;
 

@@ -1,4 +1,4 @@
-//! Small line charts side by side as SVG: measures over layers, a line a model.
+//! Small line charts side by side as SVG: measures over layers or training steps, a line a model.
 //!
 //! Self-contained as [`crate::figure`]; models differ in colour and in marker.
 
@@ -14,12 +14,14 @@ const TOP: f64 = 76.0;
 const LEGEND_STEP: f64 = 24.0;
 const WIDTH: f64 = PANEL.0 * COLUMNS as f64;
 
-/// A measure over layers.
+/// A measure over places: layers, or steps.
 pub(crate) struct Panel {
     /// What is measured.
     pub(crate) title: String,
-    /// By model and layer.
+    /// By model and place.
     pub(crate) values: Vec<Vec<Option<f64>>>,
+    /// The interval around each value, by model and place; none for a measure without.
+    pub(crate) bands: Vec<Vec<[f64; 2]>>,
 }
 
 /// Charts with one legend. All text is plain: it is escaped here.
@@ -30,6 +32,8 @@ pub(crate) struct Lines<'a> {
     pub(crate) subtitle: &'a str,
     /// Names of the models, in the order of the values.
     pub(crate) models: &'a [String],
+    /// Names of the places, evenly spaced from left to right; an empty one is not written.
+    pub(crate) places: &'a [String],
     /// The charts.
     pub(crate) panels: &'a [Panel],
 }
@@ -51,7 +55,7 @@ impl Lines<'_> {
         );
         for (place, panel) in self.panels.iter().enumerate() {
             let corner = [PANEL.0 * (place % COLUMNS) as f64, TOP + PANEL.1 * (place / COLUMNS) as f64];
-            panel.draw(&mut svg, corner);
+            panel.draw(&mut svg, self.places, corner);
         }
         for (model, name) in self.models.iter().enumerate() {
             let (x, y) =
@@ -70,7 +74,7 @@ impl Lines<'_> {
 }
 
 impl Panel {
-    fn draw(&self, svg: &mut String, [left, top]: [f64; 2]) {
+    fn draw(&self, svg: &mut String, names: &[String], [left, top]: [f64; 2]) {
         let (x, y) = (left + ROOM.0, top + ROOM.1);
         let (width, height) = (PANEL.0 - ROOM.0 - ROOM.2, PANEL.1 - ROOM.1 - ROOM.3);
         let title = escaped(&self.title, 60);
@@ -82,9 +86,9 @@ impl Panel {
             ),
         );
         let (low, high) = self.range();
-        let last = self.values.iter().map(Vec::len).max().unwrap_or(1).saturating_sub(1).max(1);
-        let place = |layer: usize, value: f64| {
-            let (across, up) = (layer as f64 / last as f64, (value - low) / (high - low));
+        let last = names.len().saturating_sub(1).max(1);
+        let place = |place: usize, value: f64| {
+            let (across, up) = (place as f64 / last as f64, (value - low) / (high - low));
             (x + 10.0 + across * (width - 20.0), y + height - 8.0 - up * (height - 16.0))
         };
         for value in [low, high] {
@@ -98,9 +102,14 @@ impl Panel {
                 ),
             );
         }
-        for (layer, name) in [(0, "embeddings".to_owned()), (last, format!("layer {last}"))] {
-            let (at, _) = place(layer, low);
-            let anchor = if layer == 0 { "start" } else { "end" };
+        for (index, name) in names.iter().enumerate().filter(|(_, name)| !name.is_empty()) {
+            let (at, _) = place(index, low);
+            let anchor = match index {
+                0 => "start",
+                index if index == last => "end",
+                _ => "middle",
+            };
+            let name = escaped(name, 20);
             let y = y + height + 16.0;
             line(
                 svg,
@@ -109,9 +118,19 @@ impl Panel {
                 ),
             );
         }
+        for (model, band) in self.bands.iter().enumerate() {
+            let edge = |side: usize| band.iter().map(move |ends| ends[side]).enumerate();
+            let around: Vec<String> = edge(1)
+                .chain(edge(0).rev())
+                .map(|(index, value)| place(index, value))
+                .map(|(x, y)| format!("{x:.1} {y:.1}"))
+                .collect();
+            let (path, colour) = (around.join("L"), stroke(model));
+            line(svg, &format!(r#"<path d="M{path}z" fill="{colour}" fill-opacity="0.12"/>"#));
+        }
         for (model, values) in self.values.iter().enumerate() {
-            let known = values.iter().enumerate().filter_map(|(layer, value)| Some((layer, (*value)?)));
-            let places: Vec<(f64, f64)> = known.map(|(layer, value)| place(layer, value)).collect();
+            let known = values.iter().enumerate().filter_map(|(index, value)| Some((index, (*value)?)));
+            let places: Vec<(f64, f64)> = known.map(|(index, value)| place(index, value)).collect();
             let Some(((x, y), rest)) = places.split_first() else { continue };
             let mut path = format!("M{x:.1} {y:.1}");
             for (x, y) in rest {
@@ -136,6 +155,7 @@ impl Panel {
             .iter()
             .flatten()
             .flatten()
+            .chain(self.bands.iter().flatten().flatten())
             .fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), value| {
                 (low.min(*value), high.max(*value))
             });
@@ -155,23 +175,27 @@ mod tests {
     #[test]
     fn charts_are_well_formed_whatever_the_text_and_however_many_values() {
         let hostile = "</text><script>alert('1')</script>".to_owned();
+        let panel = |title: &str, values, bands| Panel { title: title.to_owned(), values, bands };
+        let two = vec![vec![Some(0.1), Some(0.9)], vec![None, Some(0.5)]];
         let panels = [
-            Panel { title: hostile.clone(), values: vec![vec![Some(0.1), Some(0.9)], vec![None, Some(0.5)]] },
-            Panel { title: "flat".into(), values: vec![vec![Some(2.0)], vec![Some(2.0)]] },
-            Panel { title: "empty".into(), values: vec![vec![None], Vec::new()] },
+            panel(&hostile, two, vec![vec![[0.0, 0.2], [0.8, 1.0]]]),
+            panel("flat", vec![vec![Some(2.0)], vec![Some(2.0)]], Vec::new()),
+            panel("empty", vec![vec![None], Vec::new()], Vec::new()),
         ];
-        let models = [hostile.clone(), "b".into()];
-        let svg = Lines { title: &hostile, subtitle: "s", models: &models, panels: &panels }.svg();
+        let (models, places) = ([hostile.clone(), "b".into()], [hostile.clone(), String::new()]);
+        let lines =
+            Lines { title: &hostile, subtitle: "s", models: &models, places: &places, panels: &panels };
+        let svg = lines.svg();
         let tags = tags(&svg);
         assert!(!tags.iter().any(|tag| tag == "script"), "{tags:?}");
-        // Two legend entries; 2 + 1 and 1 + 1 values, each model's with a line.
-        assert_eq!(tags.iter().filter(|tag| *tag == "path").count(), 2 + 3 + 2 + 2 + 2);
+        // Two legend entries; a band; 2 + 1 and 1 + 1 values, each model's with a line.
+        assert_eq!(tags.iter().filter(|tag| *tag == "path").count(), 2 + 1 + 3 + 2 + 2 + 2);
         assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
     }
 
     #[test]
     fn a_range_is_never_empty() {
-        let range = |values| Panel { title: String::new(), values: vec![values] }.range();
+        let range = |values| Panel { title: String::new(), values: vec![values], bands: Vec::new() }.range();
         assert_eq!(range(vec![Some(1.0), Some(3.0)]), (1.0, 3.0));
         assert_eq!(range(vec![Some(1.0)]), (0.5, 1.5));
         assert_eq!(range(vec![None]), (0.0, 1.0));

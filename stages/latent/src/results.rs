@@ -291,6 +291,7 @@ impl<'a> Layers<'a> {
         let panel = |title: &str, value: &dyn Fn(&LayerNumbers) -> Option<f64>| Panel {
             title: title.to_owned(),
             values: self.order.iter().map(|model| self.models[model].iter().map(value).collect()).collect(),
+            bands: Vec::new(),
         };
         let panels = [
             panel("Silhouette by perspective (cosine)", &|numbers| numbers.silhouette),
@@ -304,7 +305,15 @@ impl<'a> Layers<'a> {
         ];
         let models: Vec<String> = self.order.iter().map(|model| (*model).to_owned()).collect();
         let subtitle = format!("{} rationales of {} questions.", setting.texts, setting.questions);
-        Lines { title: "Layer by layer", subtitle: &subtitle, models: &models, panels: &panels }.svg()
+        let last = self.models.values().map(|layers| layers.len()).max().unwrap_or(1).saturating_sub(1);
+        let name = |layer| match layer {
+            0 => "embeddings".to_owned(),
+            layer if layer == last => format!("layer {last}"),
+            _ => String::new(),
+        };
+        let places: Vec<String> = (0..=last).map(name).collect();
+        let title = "Layer by layer";
+        Lines { title, subtitle: &subtitle, models: &models, places: &places, panels: &panels }.svg()
     }
 }
 
@@ -470,6 +479,6 @@ fn shown(value: Option<f64>) -> String {
 }
 
 /// Text for a cell of a Markdown table.
-fn cell(text: &str) -> String {
+pub(crate) fn cell(text: &str) -> String {
     text.replace('|', "\\|").replace(['\n', '\r'], " ")
 }

@@ -3,14 +3,16 @@
 //! A model made from scratch gets a vocabulary learnt from the texts it is given and, where `pretrain` says so, learns to
 //! answer the corpus questions directly, without reasoning, and lines of elementary facts. Rationales enter its weights only on
 //! request: what a base student already knows about reasoning is the baseline of everything after it.
+//!
+//! It also takes one model out of a student's snapshots, so that whatever takes a model takes a student in training.
 
 mod hub;
 mod pretrain;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fs};
 
 use contract::{
-    ArtifactType, Context, FilePath, Port, PortFlow, Stage, StageError, jsonl,
+    ArtifactType, Context, FilePath, Input, Port, PortFlow, Stage, StageError, jsonl,
     records::{Metric, Question, QuestionRationales, files},
 };
 use lm::{
@@ -30,6 +32,9 @@ pub struct Model;
 
 /// The environment variable that opens repositories which are not public.
 const TOKEN: &str = "HF_TOKEN";
+
+/// The input port with a student's snapshots.
+const SNAPSHOTS: &str = "snapshots";
 
 /// Largest width and vocabulary of a fresh model.
 const LARGEST_SIZE: usize = 1 << 20;
@@ -57,6 +62,16 @@ pub enum Source {
     Hf(HubModel),
     /// A fresh model; needs `corpus`.
     Scratch(Scratch),
+    /// A student as it was after a step of its training; needs `snapshots`.
+    Snapshot(Snapshot),
+}
+
+/// A student as it was after a step.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The step: one that the student's `snapshots` names.
+    pub step: usize,
 }
 
 /// A checkpoint on disk: Llama or Qwen2.
@@ -174,6 +189,8 @@ impl Scratch {
 enum ModelError {
     #[error("there is nothing to learn from: no question on port `corpus`")]
     NoCorpus,
+    #[error("there is no snapshot of step {step}; there are those of {known}")]
+    NoSnapshot { step: usize, known: String },
 }
 
 impl Stage for Model {
@@ -195,6 +212,7 @@ impl Stage for Model {
         .many(),
         Port::input("text", ArtifactType::Rationales, PortFlow::Trains, "rationales its vocabulary fits")
             .optional(),
+        Port::input(SNAPSHOTS, ArtifactType::Snapshots, PortFlow::Trains, "a student while it was trained"),
     ];
     const OUTPUTS: &'static [Port] = &[
         Port::output("model", ArtifactType::Model, "the model with its tokenizer, a Hugging Face folder"),
@@ -238,34 +256,63 @@ impl Stage for Model {
         problems
     }
 
-    fn reads(params: &ModelParams, _: &str) -> bool {
+    fn computes(params: &ModelParams) -> bool {
+        !matches!(params.source, Source::Snapshot(_))
+    }
+
+    fn reads(params: &ModelParams, port: &str) -> bool {
         match params.source {
             Source::Folder(_) | Source::Hf(_) => false,
-            Source::Scratch(_) => true,
+            Source::Scratch(_) => port != SNAPSHOTS,
+            Source::Snapshot(_) => port == SNAPSHOTS,
         }
     }
 
     fn optional_secrets(params: &ModelParams) -> Vec<String> {
         match params.source {
             Source::Hf(_) => vec![TOKEN.to_owned()],
-            Source::Folder(_) | Source::Scratch(_) => Vec::new(),
+            Source::Folder(_) | Source::Scratch(_) | Source::Snapshot(_) => Vec::new(),
         }
     }
 
     fn run(params: ModelParams, context: &Context) -> Result<(), StageError> {
-        let device = device::open(context.backend())?;
+        let device = || device::open(context.backend());
         let (model, metrics) = match params.source {
-            Source::Folder(folder) => (LanguageModel::load(folder.path.as_ref(), &device)?, Vec::new()),
+            Source::Snapshot(Snapshot { step }) => {
+                take_out(step, context)?;
+                return write_metrics(context, &[]);
+            }
+            Source::Folder(folder) => (LanguageModel::load(folder.path.as_ref(), &device()?)?, Vec::new()),
             Source::Hf(model) => {
                 let token = context.optional_secret(TOKEN).map(|token| token.expose().to_owned());
                 let folder = Hub::new(token).folder(&model, context)?;
-                (LanguageModel::load(&folder, &device)?, Vec::new())
+                (LanguageModel::load(&folder, &device()?)?, Vec::new())
             }
-            Source::Scratch(scratch) => fresh(&scratch, &device, context)?,
+            Source::Scratch(scratch) => fresh(&scratch, &device()?, context)?,
         };
         model.save(context.output("model"))?;
-        jsonl::write(&context.output("metrics").join(files::METRICS), &metrics)
+        write_metrics(context, &metrics)
     }
+}
+
+fn write_metrics(context: &Context, metrics: &[Metric]) -> Result<(), StageError> {
+    jsonl::write(&context.output("metrics").join(files::METRICS), metrics)
+}
+
+/// Passes on a student as it was after a step.
+fn take_out(step: usize, context: &Context) -> Result<(), StageError> {
+    let snapshots = context.input(SNAPSHOTS);
+    let snapshot = Input { path: snapshots.file(&step.to_string()), ..snapshots.clone() };
+    if snapshot.path.is_dir() {
+        return context.pass_through(&snapshot, "model");
+    }
+    let entries = fs::read_dir(&snapshots.path).map_err(StageError::io(&snapshots.path))?.flatten();
+    let mut known: Vec<usize> =
+        entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    known.sort_unstable();
+    let known = known.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    Err(StageError::failed(ModelError::NoSnapshot { step, known })
+        .with_help("name it in `snapshots` of the stage that trains the student"))
 }
 
 fn fresh(

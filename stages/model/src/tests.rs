@@ -82,6 +82,25 @@ fn a_fresh_model_is_decided_by_its_seed_and_learns() {
 }
 
 #[test]
+fn a_snapshot_is_passed_on_as_it_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let snapshots = folder.path().join("snapshots");
+    for step in ["0", "20", "5"] {
+        fs::create_dir_all(snapshots.join(step)).unwrap();
+        fs::write(snapshots.join(step).join("model.safetensors"), step).unwrap();
+    }
+    let at = |step: usize| json!({"source": {"snapshot": {"step": step}}});
+    let bench = Bench::new(&folder.path().join("cell")).input(SNAPSHOTS, &snapshots, &[]);
+    bench.run(&Model, &at(20)).unwrap();
+    assert_eq!(fs::read(bench.output("model").join("model.safetensors")).unwrap(), b"20");
+    assert_eq!(fs::read(bench.output("metrics").join(files::METRICS)).unwrap(), b"");
+    let error = bench.run(&Model, &at(6)).unwrap_err();
+    assert_eq!(error.to_string(), "there is no snapshot of step 6; there are those of 0, 5, 20");
+    assert!(Kind::reads(&Model, &at(5), SNAPSHOTS) && !Kind::reads(&Model, &at(5), "corpus"));
+    assert!(!Kind::computes_with(&Model, &at(5)), "whatever it was trained on, it is the same here");
+}
+
+#[test]
 fn a_folder_is_loaded_and_passed_on_without_any_input() {
     let folder = tempfile::tempdir().unwrap();
     let made = made(folder.path(), 1, &params(Value::Null));

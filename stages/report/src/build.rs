@@ -110,7 +110,11 @@ pub(crate) fn table(
         claims,
         notes: Vec::new(),
     };
-    table.notes = notes::explain(&table).into_iter().chain(compare).chain(notes::beware(&table)).collect();
+    table.notes = notes::explain(&table, params.one_base)
+        .into_iter()
+        .chain(compare)
+        .chain(notes::beware(&table))
+        .collect();
     round(&mut table);
     Ok(table)
 }

@@ -84,6 +84,9 @@ pub struct ReportParams {
     /// Comparisons to check, by name. Default: none.
     #[serde(default)]
     pub claims: BTreeMap<String, Claim>,
+    /// Whether runs of a row start from one base student, which a note then says. Found out from the recipe; not for writing.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub one_base: bool,
 }
 
 /// That one cell exceeds another by so much.

@@ -2,8 +2,8 @@
 
 use crate::{Cell, Mark, Row, TableData, statistics, statistics::RESAMPLES};
 
-/// How the numbers are made.
-pub(crate) fn explain(table: &TableData) -> Vec<String> {
+/// How the numbers are made; `one_base` as in [`crate::ReportParams`].
+pub(crate) fn explain(table: &TableData, one_base: bool) -> Vec<String> {
     let cells = || table.rows.iter().flat_map(|row| row.cells.iter().flatten());
     let n = |row: &Row| row.cells.iter().flatten().map(|cell| cell.runs.len()).max();
     let most = table.rows.iter().filter_map(n).max().unwrap_or_default();
@@ -29,6 +29,11 @@ pub(crate) fn explain(table: &TableData) -> Vec<String> {
             format!("one run a cell: nothing here says how another `{over}` would come out"),
         ]
     };
+    if one_base && most > 1 {
+        notes.push(format!(
+            "every `{over}` starts from one base student: no interval says how another would come out"
+        ));
+    }
     if table.rows.iter().any(|row| !row.published.is_empty()) {
         notes.push(
             "published: given in the recipe, measured elsewhere; compared with nothing here".to_owned(),

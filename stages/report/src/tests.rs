@@ -97,6 +97,19 @@ fn write_scores(path: &Path, task: &str, answers: &[bool]) {
     jsonl::write_json(&path.join(records::files::SCORES), &scores).unwrap();
 }
 
+#[test]
+fn runs_that_start_from_one_base_student_are_said_to() {
+    let note = "every `seed` starts from one base student: no interval says how another would come out";
+    let mut params = params();
+    assert!(!methods().table(&params).unwrap().notes.iter().any(|own| own == note));
+    params["one_base"] = true.into();
+    assert!(methods().table(&params).unwrap().notes.iter().any(|own| own == note));
+    // Without a second run nothing is said of runs at all.
+    let one = Results::new().add("gsm8k", &[("method", "sft"), ("seed", "1")], 44, 100);
+    let one = one.table(&json!({"rows": "method", "columns": "task", "one_base": true})).unwrap();
+    assert!(!one.notes.iter().any(|own| own == note));
+}
+
 /// Two methods with two seeds and the undistilled student, on two tasks; `mind` lacks seed 2 on `svamp`.
 fn methods() -> Results {
     let student = |method, seed| [("method", method), ("seed", seed)];

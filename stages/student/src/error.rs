@@ -16,6 +16,14 @@ pub enum StudentError {
         /// The perspectives there are.
         known: Vec<String>,
     },
+    /// A snapshot is wanted of a step that training does not reach.
+    #[error("there is no step {step} to take a snapshot after: training ends after {steps}")]
+    NoStep {
+        /// The step.
+        step: usize,
+        /// The last one.
+        steps: usize,
+    },
     /// The objective needs an assistant and has none.
     #[error("objective `mind` needs port `assistant`")]
     NoAssistant,
@@ -46,6 +54,7 @@ impl StudentError {
             Self::UnknownPerspective { known, .. } => {
                 format!("the rationales are from `{}`", known.join("`, `"))
             }
+            Self::NoStep { steps, .. } => format!("name steps up to {steps} in `snapshots`, or train longer"),
             Self::NoAssistant => "add a stage of kind `assistant` and join it to this port".into(),
             Self::NoMistakes => {
                 "join port `mistakes` to the judge's output of that name; a teacher that is always right has none".into()

@@ -18,6 +18,8 @@ mod similarity;
 
 mod log;
 
+mod snapshots;
+
 mod error;
 pub use error::StudentError;
 
@@ -38,6 +40,7 @@ use lm::{
 use objectives::Rationales;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use snapshots::SNAPSHOTS;
 
 pub use objectives::{
     EditParams, LossOnlyParams, MccKdParams, MindParams, ObjectiveParams, SbsMultitaskParams, StdCotParams,
@@ -98,6 +101,10 @@ pub struct StudentParams {
     /// Optimizer steps from one checkpoint to the next; a killed training goes on from the last. Default: 100.
     #[serde(default = "default_checkpoint_every")]
     pub checkpoint_every: usize,
+    /// Optimizer steps after which the student is kept as it then is, ascending, 0 for the student before: the output port
+    /// `snapshots`, from which kind `model` takes one. Each takes as much disk as the model. Default: none, and no such port.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub snapshots: Vec<usize>,
 }
 
 /// Which weights are trained.
@@ -177,6 +184,11 @@ impl Stage for Student {
     const OUTPUTS: &'static [Port] = &[
         Port::output("model", ArtifactType::Model, "the student after"),
         Port::output("metrics", ArtifactType::Metrics, "the training log, one line an optimizer step"),
+        Port::output(
+            SNAPSHOTS,
+            ArtifactType::Snapshots,
+            "the student after the steps that `snapshots` names; only where it names some",
+        ),
     ];
 
     fn check(params: &StudentParams) -> Vec<(String, String)> {
@@ -206,6 +218,11 @@ impl Stage for Student {
         require(params.weight_decay >= 0.0, "/weight_decay", "must not be negative");
         require((0.0..=1.0).contains(&params.warmup), "/warmup", "is a fraction, from 0 to 1");
         require(params.clip > 0.0, "/clip", "must be above 0");
+        let ascending = params.snapshots.is_sorted_by(|a, b| a < b);
+        require(ascending, "/snapshots", "must be steps in ascending order, each once");
+        let last = params.snapshots.last();
+        let reached = params.steps.is_none_or(|steps| last.is_none_or(|last| *last <= steps));
+        require(reached, "/snapshots", "must not be beyond the last of `steps`");
         problems
     }
 
@@ -218,11 +235,18 @@ impl Stage for Student {
         }
     }
 
+    fn makes(params: &StudentParams, port: &str) -> bool {
+        port != SNAPSHOTS || !params.snapshots.is_empty()
+    }
+
     fn run(params: StudentParams, context: &Context) -> Result<(), StageError> {
         let metrics = context.output("metrics").join(files::METRICS);
         let base = context.input("model");
         if matches!(params.objective, ObjectiveParams::Undistilled) {
             context.pass_through(base, "model")?;
+            for step in &params.snapshots {
+                context.take_over(&base.path, SNAPSHOTS, &step.to_string())?;
+            }
             return fs::write(&metrics, "").map_err(StageError::io(&metrics));
         }
         let device = lm::device::open(context.backend())?;
@@ -231,6 +255,7 @@ impl Stage for Student {
         let objective = objectives::open(&params.objective, &paths, &device, context)?;
         let (student, lines) = train::train(&params, base, &paths, objective, context)?;
         student.save(context.output("model"))?;
+        snapshots::hand_over(&params.snapshots, context)?;
         if let Adapt::Lora(config) = &params.adapt {
             lora::save(&student.model, config, &context.output("model").join(ADAPTER))?;
         }

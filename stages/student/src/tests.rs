@@ -21,7 +21,7 @@ use lm::{
 use rand::{SeedableRng, rngs::SmallRng};
 use serde_json::json;
 
-use super::{Student, StudentParams};
+use super::{Student, StudentParams, snapshots::SNAPSHOTS};
 
 const PERSPECTIVES: [&str; 3] = ["planning", "analogy", "socratic"];
 
@@ -144,7 +144,7 @@ impl Cell {
         assert_eq!(Student::check(&params), []);
         let folder = self.folder.path().join(name);
         let outputs: BTreeMap<String, PathBuf> =
-            ["model", "metrics"].map(|port| (port.to_owned(), folder.join(port))).into();
+            ["model", "metrics", SNAPSHOTS].map(|port| (port.to_owned(), folder.join(port))).into();
         for output in outputs.values() {
             let _ = fs::remove_dir_all(output);
             fs::create_dir_all(output).unwrap();
@@ -317,6 +317,61 @@ fn an_interrupted_training_ends_in_the_same_weights() {
             assert!(resumed == whole, "{name} stopped at {at}: the weights differ");
         }
     }
+}
+
+#[test]
+fn snapshots_are_the_student_as_it_was_whether_or_not_training_was_killed() {
+    let cell = Cell::new();
+    let plain = params(json!({ "std-cot": {} }), 8);
+    let mut kept = plain.clone();
+    kept[SNAPSHOTS] = json!([0, 3, 5, 8]);
+    kept["checkpoint_every"] = json!(2);
+    let whole = cell.run("whole", kept.clone());
+    assert!(whole == cell.run("plain", plain), "to keep snapshots changes nothing else");
+    let weights = |run: &str, step: usize| {
+        let folder = cell.folder.path().join(run).join(SNAPSHOTS).join(step.to_string());
+        fs::read(folder.join("model.safetensors")).unwrap()
+    };
+    assert_eq!(weights("whole", 0), cell.base());
+    assert_ne!(weights("whole", 3), weights("whole", 5));
+    assert_eq!(weights("whole", 8), whole.weights);
+
+    // Stopped after 4 steps, with one snapshot taken and half of another there.
+    assert!(cell.try_run("killed", kept.clone(), Some(4)).is_err());
+    let half = cell.folder.path().join("killed/scratch").join(SNAPSHOTS).join("5");
+    fs::create_dir_all(&half).unwrap();
+    fs::write(half.join("model.safetensors"), "half").unwrap();
+    cell.run("killed", kept);
+    for step in [0, 3, 5, 8] {
+        assert_eq!(weights("killed", step), weights("whole", step), "step {step}");
+    }
+}
+
+#[test]
+fn the_undistilled_student_is_the_same_after_every_step() {
+    let cell = Cell::new();
+    cell.run("out", json!({ "objective": "undistilled", "snapshots": [0, 7] }));
+    for step in ["0", "7"] {
+        let folder = cell.folder.path().join("out").join(SNAPSHOTS).join(step);
+        assert_eq!(fs::read(folder.join("model.safetensors")).unwrap(), cell.base());
+    }
+}
+
+#[test]
+fn without_snapshots_nothing_of_them_is_in_a_fingerprint() {
+    let resolved = |params| contract::Kind::resolve(&Student, &params).unwrap();
+    let plain = resolved(json!({ "objective": "uniform" }));
+    assert!(plain.get(SNAPSHOTS).is_none(), "results made before there were snapshots stay: {plain}");
+    assert!(!contract::Kind::makes(&Student, &plain, SNAPSHOTS));
+    let kept = resolved(json!({ "objective": "uniform", "snapshots": [1] }));
+    assert!(contract::Kind::makes(&Student, &kept, SNAPSHOTS));
+    let wrong = |snapshots: serde_json::Value| {
+        let params = json!({ "objective": "uniform", "steps": 5, "snapshots": snapshots });
+        contract::Kind::resolve(&Student, &params).unwrap_err()
+    };
+    assert_eq!(wrong(json!([2, 1]))[0].0, "/snapshots");
+    assert_eq!(wrong(json!([1, 1]))[0].0, "/snapshots");
+    assert_eq!(wrong(json!([1, 6]))[0].1, "must not be beyond the last of `steps`");
 }
 
 /// Trains an adapter on every projection, or on some.

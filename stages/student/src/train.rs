@@ -25,6 +25,7 @@ use crate::{
     forward::{self, Cut, Needs, Row},
     log::StepLog,
     objectives::{Forward, Objective, Pass},
+    snapshots,
 };
 
 const TRAINER: &str = "student";
@@ -50,6 +51,9 @@ pub(crate) fn train(
     }
     let steps_per_epoch = questions.len().div_ceil(params.batch_size * params.accumulate);
     let steps = params.steps.unwrap_or(params.epochs * steps_per_epoch);
+    if let Some(&step) = params.snapshots.iter().find(|step| **step > steps) {
+        return Err(StudentError::NoStep { step, steps }.into());
+    }
     objective.starts(steps);
     let options = TrainOptions {
         weight_decay: params.weight_decay,
@@ -70,6 +74,7 @@ pub(crate) fn train(
     let mut lines = Lines::open(context, trainer.steps())?;
     let mut saved = trainer.steps();
     let mut order = (usize::MAX, Vec::new());
+    let mut tokens = 0.0;
     let report_every = (steps / 100).max(1);
     while trainer.steps() < steps {
         let step = trainer.steps();
@@ -137,12 +142,19 @@ pub(crate) fn train(
         log.total("learning_rate", taken.learning_rate);
         log.total("gradient_norm", taken.gradient_norm);
         let metric = log.finish(taken.step);
-        if step.is_multiple_of(report_every)
-            && let Some(loss) = metric.values.get("loss")
-        {
-            context.metric("loss", taken.step, *loss);
+        tokens += metric.values["tokens"];
+        if step.is_multiple_of(report_every) {
+            let followed = |name: &str| matches!(name, "loss" | "i_dyn") || name.starts_with("alpha/");
+            for (name, value) in metric.values.iter().filter(|(name, _)| followed(name)) {
+                context.metric(name, taken.step, *value);
+            }
+            // Of this attempt, up to here: what somebody who looks on needs to tell how fast it is.
+            context.metric("tokens", taken.step, tokens);
         }
         lines.add(&metric)?;
+        if params.snapshots.contains(&taken.step) {
+            snapshots::take(taken.step, trainer.valid(), &config, &tokenizer, context)?;
+        }
     }
     context.progress(steps, steps, "steps");
     let model = LanguageModel { model: trainer.into_model(), config, tokenizer };

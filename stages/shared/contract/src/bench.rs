@@ -63,7 +63,7 @@ impl Bench {
             fs::create_dir_all(&folder).map_err(StageError::io(&folder)).map(|()| folder)
         };
         let mut outputs = BTreeMap::new();
-        for Port { name, .. } in kind.outputs() {
+        for Port { name, .. } in kind.outputs().iter().filter(|port| kind.makes(&params, port.name)) {
             let output = folder(&format!("outputs/{name}"))?;
             fs::remove_dir_all(&output)
                 .and_then(|()| fs::create_dir(&output))

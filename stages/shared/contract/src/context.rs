@@ -96,7 +96,7 @@ impl<F: Fn(Event) + Sync + Send> Observer for F {
 /// The folders a cell works in.
 #[derive(Clone, Debug)]
 pub struct CellDirs {
-    /// One folder an output port, empty at the start, committed by the engine when `run` returns `Ok`.
+    /// One folder an output port that is made, empty at the start, committed by the engine when `run` returns `Ok`.
     pub outputs: BTreeMap<String, PathBuf>,
     /// Survives a kill and is handed to the next attempt at the same fingerprint; removed after success.
     pub scratch: PathBuf,
@@ -170,7 +170,7 @@ impl<'a> Context<'a> {
 
     /// The folder of an output port.
     pub fn output(&self, port: &str) -> &Path {
-        self.dirs.outputs.get(port).expect("the engine makes a folder for every declared output port")
+        self.dirs.outputs.get(port).expect("the engine makes a folder for every output port that is made")
     }
 
     /// A folder that survives a kill: checkpoints go here.
@@ -225,6 +225,13 @@ impl<'a> Context<'a> {
     /// Copies an input artifact into an output port unchanged, by hard links where the disk allows it.
     pub fn pass_through(&self, input: &Input, port: &str) -> Result<(), StageError> {
         link(&input.path, self.output(port))
+    }
+
+    /// Copies a folder into a new one of an output port, by hard links where the disk allows it.
+    pub fn take_over(&self, folder: &Path, port: &str, name: &str) -> Result<(), StageError> {
+        let target = self.output(port).join(name);
+        fs::create_dir(&target).map_err(StageError::io(&target))?;
+        link(folder, &target)
     }
 }
 

@@ -21,6 +21,8 @@ pub enum ArtifactType {
     Mistakes,
     /// A Hugging Face folder: `config.json`, `tokenizer.json`, `model.safetensors`.
     Model,
+    /// A student while it was trained: a [`ArtifactType::Model`] folder a step, named by the step.
+    Snapshots,
     /// A trained teaching assistant with the features it reads.
     Assistant,
     /// `scores.json` of [`crate::records::Scores`] and `predictions.jsonl` of [`crate::records::Prediction`].
@@ -62,6 +64,7 @@ impl ArtifactType {
             Self::Rationales => "rationales",
             Self::Mistakes => "mistakes",
             Self::Model => "model",
+            Self::Snapshots => "snapshots",
             Self::Assistant => "assistant",
             Self::Scores => "scores",
             Self::Metrics => "metrics",
@@ -243,6 +246,12 @@ pub trait Stage: Sync + Send + 'static {
         true
     }
 
+    /// Whether a cell with these params makes this output port at all. The plan refuses a recipe that needs one that is not
+    /// made.
+    fn makes(_params: &Self::Params, _port: &str) -> bool {
+        true
+    }
+
     /// Whether the questions these params produce are held out from training (a test split).
     fn held_out(_params: &Self::Params) -> bool {
         false
@@ -275,7 +284,7 @@ pub trait Stage: Sync + Send + 'static {
         Estimate::default()
     }
 
-    /// Computes the outputs. Every output port's folder exists and is empty on entry.
+    /// Computes the outputs. The folder of every output port that is made exists and is empty on entry.
     fn run(params: Self::Params, context: &Context) -> Result<(), StageError>;
 }
 
@@ -303,6 +312,8 @@ pub trait Kind: Sync + Send {
     fn resolve(&self, params: &serde_json::Value) -> Result<serde_json::Value, Vec<(String, String)>>;
     /// See [`Stage::reads`]; `params` are resolved.
     fn reads(&self, params: &serde_json::Value, port: &str) -> bool;
+    /// See [`Stage::makes`]; `params` are resolved.
+    fn makes(&self, params: &serde_json::Value, port: &str) -> bool;
     /// See [`Stage::held_out`]; `params` are resolved.
     fn held_out(&self, params: &serde_json::Value) -> bool;
     /// See [`Stage::resources`]; `params` are resolved.
@@ -375,6 +386,10 @@ impl<S: Stage> Kind for S {
 
     fn reads(&self, params: &serde_json::Value, port: &str) -> bool {
         S::reads(&resolved::<S>(params), port)
+    }
+
+    fn makes(&self, params: &serde_json::Value, port: &str) -> bool {
+        S::makes(&resolved::<S>(params), port)
     }
 
     fn held_out(&self, params: &serde_json::Value) -> bool {
