@@ -21,6 +21,7 @@ use crate::{
     reporter::{counted, say},
     secrets::MissingSecret,
     store::{Store, StoreError, Use},
+    watch,
 };
 
 mod audit;
@@ -93,6 +94,9 @@ enum Command {
         /// Show only failures and tables
         #[arg(long, short)]
         quiet: bool,
+        /// Show the run in a view of the whole terminal: cells, losses, weights; `q` goes back to lines
+        #[arg(long, conflicts_with = "quiet")]
+        watch: bool,
         /// Accelerators to share out, as `CUDA_VISIBLE_DEVICES` names them: each cell that takes one gets a process that sees
         /// only its own
         #[arg(long, value_delimiter = ',', value_name = "ID,..")]
@@ -270,6 +274,11 @@ enum Command {
     },
     /// List the runs of the store
     Runs,
+    /// Show a run that another process does, in a view of the whole terminal; `q` leaves it and the run alone
+    Watch {
+        /// The run, as `runs` names it, or its recipe; the last one by default
+        run: Option<String>,
+    },
     /// Say what changed from one run to another: in the recipe, in results and in artifacts
     Diff {
         /// The earlier run, as `runs` names it
@@ -398,7 +407,7 @@ fn join<T>(items: &[T], text: impl Fn(&T) -> String) -> String {
 /// Reads the arguments, does what they say, and returns the exit code.
 pub fn main(kinds: &'static Kinds) -> ExitCode {
     let filter = tracing_subscriber::EnvFilter::try_from_env("RETORT_LOG").unwrap_or_else(|_| "warn".into());
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).without_time().init();
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| watch::Stderr).without_time().init();
     quiet_worker_panics();
     let arguments = Arguments::parse();
     match command(kinds, arguments) {
@@ -422,6 +431,7 @@ fn quiet_worker_panics() {
     let usual = std::panic::take_hook();
     std::panic::set_hook(Box::new(move |info| {
         if std::thread::current().name() == Some("main") {
+            watch::close_anyway();
             usual(info);
         } else {
             tracing::info!("{info}");
@@ -432,7 +442,7 @@ fn quiet_worker_panics() {
 fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> {
     let store = || Ok::<_, CliError>(Store::open(&arguments.store, Use::Shared)?);
     match arguments.command {
-        Command::Run { recipe, targets, jobs, fail_fast, quiet, locked, devices } => {
+        Command::Run { recipe, targets, jobs, fail_fast, quiet, watch, locked, devices } => {
             let graph = load(kinds, &recipe)?;
             work::run(
                 kinds,
@@ -440,7 +450,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                 &store()?,
                 &recipe.recipe,
                 &targets,
-                work::Settings { jobs, fail_fast, quiet, locked, devices },
+                work::Settings { jobs, fail_fast, quiet, watch, locked, devices },
             )
         }
         Command::Plan { recipe, targets, all, json } => {
@@ -512,6 +522,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         }
         Command::Diff { run_a, run_b } => diff::diff(kinds, &store()?, &run_a, &run_b),
         Command::Runs => inspect::runs(&store()?),
+        Command::Watch { run } => inspect::watch(&store()?, run.as_deref()),
         Command::Logs { run, cell, json } => inspect::logs(&store()?, run.as_deref(), cell.as_deref(), json),
         Command::Gc { dry_run, max_size } => {
             collect::gc(&Store::open(&arguments.store, Use::Exclusive)?, dry_run, &max_size)
@@ -643,6 +654,7 @@ fn cancellation(stopping: &'static str) -> Arc<AtomicBool> {
     let cancelled = Arc::new(AtomicBool::new(false));
     let flag = Arc::clone(&cancelled);
     let set = ctrlc::set_handler(move || {
+        watch::close();
         if flag.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(exit::INTERRUPTED));
         }

@@ -427,7 +427,7 @@ fn prepare(
     })
 }
 
-/// Reads what a cell says while it says it.
+/// Reads a file of JSON Lines while it is written: what a cell says, or a run.
 pub struct EventReader {
     path: PathBuf,
     heard: u64,
@@ -439,8 +439,8 @@ impl EventReader {
         Self { path, heard: 0 }
     }
 
-    /// What it has said since the last look.
-    pub fn read(&mut self) -> Vec<Event> {
+    /// What was said since the last look.
+    pub fn read<T: DeserializeOwned>(&mut self) -> Vec<T> {
         let mut bytes = Vec::new();
         let read = File::open(&self.path).and_then(|mut file| {
             if file.metadata()?.len() < self.heard {
@@ -450,7 +450,7 @@ impl EventReader {
             file.read_to_end(&mut bytes)
         });
         if read.is_err() {
-            return Vec::new(); // It has said nothing yet.
+            return Vec::new(); // Nothing was said yet.
         }
         let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
         self.heard += whole as u64;

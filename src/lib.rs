@@ -40,6 +40,8 @@ pub mod log;
 
 pub mod reporter;
 
+pub mod watch;
+
 pub mod tensorboard;
 
 pub mod kinds;

@@ -7,7 +7,7 @@ use std::{
     fs::{self, File},
     io::{BufWriter, Write},
     path::PathBuf,
-    time::SystemTime,
+    time::{Duration, Instant, SystemTime},
 };
 
 use serde_json::{Value, json};
@@ -20,10 +20,17 @@ use crate::{
     store::Store,
 };
 
+/// How often a cell's progress is written, at most.
+const PROGRESS_EVERY: Duration = Duration::from_secs(5);
+
 /// Writes a run's events.
 pub struct RunLog {
     /// The run's id: the time it began and the process.
     pub id: String,
+    /// Its first event.
+    pub began: Value,
+    /// When each cell's progress was last written.
+    progress: HashMap<usize, Instant>,
     writer: Option<BufWriter<File>>,
 }
 
@@ -49,13 +56,14 @@ impl RunSummary {
     }
 }
 
-fn now() -> String {
+/// The time as events tell it.
+pub(crate) fn now() -> String {
     humantime::format_rfc3339_millis(SystemTime::now()).to_string()
 }
 
 impl RunLog {
-    /// Names a run. The log file is made with the first event.
-    pub fn begin(store: &Store, graph: &Graph, recipe: &str, cells: usize) -> Self {
+    /// Names a run of so many cells, of which some have their result already. The log file is made with the first event.
+    pub fn begin(store: &Store, graph: &Graph, recipe: &str, (cells, reused): (usize, usize)) -> Self {
         let time: String = now().chars().filter(char::is_ascii_digit).take(17).collect();
         let id = format!("{}-{}-{}", &time[..8], &time[8..], std::process::id());
         let folder = store.root().join("runs").join(&id);
@@ -64,11 +72,13 @@ impl RunLog {
             .map(BufWriter::new)
             .inspect_err(|error| tracing::warn!(%error, "no run log"))
             .ok();
-        let mut log = Self { id, writer };
-        log.write(json!({
-            "event": "begin", "recipe": graph.recipe, "file": recipe, "cells": cells,
+        let began = json!({
+            "event": "begin", "recipe": graph.recipe, "file": recipe, "cells": cells, "reused": reused,
             "backend": graph.backend.name, "dtype": graph.backend.dtype, "version": env!("CARGO_PKG_VERSION"),
-        }));
+            "time": now(),
+        });
+        let mut log = Self { id, began: began.clone(), progress: HashMap::new(), writer };
+        log.write(began);
         log
     }
 
@@ -85,7 +95,9 @@ impl RunLog {
     }
 
     fn write(&mut self, mut event: Value) {
-        event["time"] = now().into();
+        if event.get("time").is_none() {
+            event["time"] = now().into();
+        }
         if let Some(writer) = &mut self.writer {
             let written = serde_json::to_writer(&mut *writer, &event)
                 .map_err(std::io::Error::from)
@@ -101,42 +113,49 @@ impl RunLog {
 
 impl Listener for RunLog {
     fn event(&mut self, graph: &Graph, cell: usize, event: &CellEvent<'_>) {
-        let name = &graph.cells[cell].name.0;
-        let value = match event {
-            CellEvent::Reused => return, // The plan says so; a log of a thousand reuses helps nobody.
-            CellEvent::Found { record, .. } => json!({"event": "found", "made_by": record.run}),
-            CellEvent::Waiting => json!({"event": "waiting"}),
-            CellEvent::Started { fingerprint, reason, threads } => {
-                json!({"event": "started", "fingerprint": fingerprint, "reason": reason, "threads": threads})
+        if matches!(event, CellEvent::Reused) {
+            return; // The plan says so; a log of a thousand reuses helps nobody.
+        }
+        if matches!(event, CellEvent::Said(contract::Event::Progress { .. })) {
+            if self.progress.get(&cell).is_some_and(|last| last.elapsed() < PROGRESS_EVERY) {
+                return;
             }
-            CellEvent::Said(event) => match event {
-                contract::Event::Progress { .. } => return,
-                contract::Event::Metric { .. } | contract::Event::Note { .. } => {
-                    serde_json::to_value(event).expect("events are plain data")
-                }
-            },
-            CellEvent::Finished { record } => json!({
-                "event": "finished", "seconds": record.seconds, "bytes": record.bytes, "outputs": record.outputs,
-            }),
-            CellEvent::Retrying { error, left } => {
-                json!({"event": "retrying", "error": describe(*error), "left": left})
-            }
-            CellEvent::Failed { error } => {
-                json!({"event": "failed", "error": describe(*error), "help": error.help()})
-            }
-            CellEvent::Placed { job, output, taken_over } => {
-                json!({"event": "placed", "job": job, "output": output, "taken_over": taken_over})
-            }
-            CellEvent::Interrupted => json!({"event": "interrupted"}),
-            CellEvent::Left => json!({"event": "left"}),
-            CellEvent::Skipped { because } => {
-                json!({"event": "skipped", "because": graph.cells[*because].name.0})
-            }
-        };
-        let mut value = value;
-        value["cell"] = name.as_str().into();
-        self.write(value);
+            self.progress.insert(cell, Instant::now());
+        }
+        self.write(told(graph, cell, event));
     }
+}
+
+/// An event as it stands in a run record, without its time.
+pub(crate) fn told(graph: &Graph, cell: usize, event: &CellEvent<'_>) -> Value {
+    let mut value = match event {
+        CellEvent::Reused => json!({"event": "reused"}),
+        CellEvent::Found { record, .. } => json!({"event": "found", "made_by": record.run}),
+        CellEvent::Waiting => json!({"event": "waiting"}),
+        CellEvent::Started { fingerprint, reason, threads } => {
+            json!({"event": "started", "fingerprint": fingerprint, "reason": reason, "threads": threads})
+        }
+        CellEvent::Said(event) => serde_json::to_value(event).expect("events are plain data"),
+        CellEvent::Finished { record } => json!({
+            "event": "finished", "seconds": record.seconds, "bytes": record.bytes, "outputs": record.outputs,
+        }),
+        CellEvent::Retrying { error, left } => {
+            json!({"event": "retrying", "error": describe(*error), "left": left})
+        }
+        CellEvent::Failed { error } => {
+            json!({"event": "failed", "error": describe(*error), "help": error.help()})
+        }
+        CellEvent::Placed { job, output, taken_over } => {
+            json!({"event": "placed", "job": job, "output": output, "taken_over": taken_over})
+        }
+        CellEvent::Interrupted => json!({"event": "interrupted"}),
+        CellEvent::Left => json!({"event": "left"}),
+        CellEvent::Skipped { because } => {
+            json!({"event": "skipped", "because": graph.cells[*because].name.0})
+        }
+    };
+    value["cell"] = graph.cells[cell].name.0.as_str().into();
+    value
 }
 
 /// An error with all its causes, in one line.
@@ -190,9 +209,13 @@ pub fn unfinished(store: &Store) -> HashMap<Fingerprint, String> {
     cells.into_iter().filter_map(|(cell, fingerprint)| Some((fingerprint?, cell))).collect()
 }
 
+/// Where the events of a run are.
+pub fn path(store: &Store, run: &str) -> PathBuf {
+    store.root().join("runs").join(run).join("events.jsonl")
+}
+
 /// Every event of a run; none if there is no such run.
 pub fn events(store: &Store, run: &str) -> Vec<Value> {
-    let path: PathBuf = store.root().join("runs").join(run).join("events.jsonl");
-    let bytes = fs::read(path).unwrap_or_default();
+    let bytes = fs::read(path(store, run)).unwrap_or_default();
     bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
 }

@@ -12,6 +12,7 @@ use crate::{
     graph::Graph,
     log::describe,
     run::{CellEvent, Listener},
+    watch::Stderr,
 };
 
 /// Without a terminal, how often a long cell says how far it is.
@@ -24,6 +25,7 @@ pub struct Reporter {
     cells: BTreeMap<usize, Shown>,
     terminal: bool,
     quiet: bool,
+    hidden: bool,
     failures: Vec<String>,
 }
 
@@ -49,7 +51,7 @@ impl Reporter {
         let total = bars.add(
             ProgressBar::new(cells as u64).with_style(style("{bar:24} {pos}/{len} cells, {elapsed} gone")),
         );
-        Self { bars, total, cells: BTreeMap::new(), terminal, quiet, failures: Vec::new() }
+        Self { bars, total, cells: BTreeMap::new(), terminal, quiet, hidden: false, failures: Vec::new() }
     }
 
     /// Removes the bars and repeats the failures, so that they end the output.
@@ -60,8 +62,17 @@ impl Reporter {
         }
     }
 
+    /// Shows nothing for as long as something else does, or again.
+    pub fn hide(&mut self, hidden: bool) {
+        self.hidden = hidden;
+        if self.terminal {
+            let shown = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+            self.bars.set_draw_target(shown);
+        }
+    }
+
     fn line(&self, text: &str) {
-        if self.quiet {
+        if self.quiet || self.hidden {
             return;
         }
         if self.terminal {
@@ -83,7 +94,7 @@ impl Reporter {
 /// Writes a line to stderr; a closed stderr is not an error.
 pub fn say(text: &str) {
     use std::io::Write;
-    writeln!(std::io::stderr(), "{text}").ok();
+    writeln!(Stderr, "{text}").ok();
 }
 
 fn style(template: &str) -> ProgressStyle {

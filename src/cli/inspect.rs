@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    time::{Duration, SystemTime},
 };
 
 use contract::{
@@ -16,11 +17,13 @@ use super::{CliError, exit, print};
 use crate::{
     graph::Graph,
     history::History,
+    job::EventReader,
     log,
     plan::{Decision, Plan},
     reporter,
     store::{Store, list},
     tensorboard,
+    watch::{self, Key, Screen, View, draw},
 };
 
 /// Text files longer than this many lines are cut.
@@ -218,6 +221,56 @@ pub(super) fn runs(store: &Store) -> Result<u8, CliError> {
     Ok(exit::DONE)
 }
 
+/// Shows a run that goes on elsewhere, until it ends or somebody has seen enough.
+pub(super) fn watch(store: &Store, run: Option<&str>) -> Result<u8, CliError> {
+    let is_meant = |summary: &log::RunSummary| {
+        run.is_none_or(|run| {
+            summary.id == run || summary.begin["recipe"] == run || summary.begin["file"] == run
+        })
+    };
+    let Some(summary) = log::runs(store).into_iter().rfind(is_meant) else {
+        return Err(CliError::Asked {
+            message: run.map_or("there are no runs yet".to_owned(), |run| format!("there is no run `{run}`")),
+            help: Some("`retort runs` lists them".to_owned()),
+        });
+    };
+    let mut reader = EventReader::new(log::path(store, &summary.id));
+    let mut view = View::new();
+    if summary.end.is_none() {
+        if !watch::possible() {
+            return Err(CliError::Asked {
+                message: "there is no terminal to watch a run on".to_owned(),
+                help: Some(format!("`retort logs {}` prints what happened", summary.id)),
+            });
+        }
+        let shown = Screen::open().map(|mut screen| follow(&mut screen, &mut view, &mut reader));
+        watch::close();
+        shown.map_err(|source| CliError::Write { path: "the terminal".into(), source })?;
+    }
+    let summary = log::RunSummary { end: view.end.or(summary.end), ..summary };
+    let state = match &summary.end {
+        Some(_) => summary.state(),
+        None => "not heard to end".to_owned(),
+    };
+    reporter::say(&format!("run {}: {state}", summary.id));
+    Ok(exit::DONE)
+}
+
+fn follow(screen: &mut Screen, view: &mut View, reader: &mut EventReader) {
+    while view.end.is_none() {
+        reader.read().iter().for_each(|event| view.hear(event));
+        if !screen.draw(|frame| draw(frame, view, SystemTime::now())) {
+            return;
+        }
+        match screen.key(Duration::from_millis(200)) {
+            Some(Key::Quit | Key::Stop) => return,
+            Some(Key::Up) => view.choose(-1),
+            Some(Key::Down) => view.choose(1),
+            None => {}
+        }
+    }
+}
+
 pub(super) fn logs(store: &Store, run: Option<&str>, cell: Option<&str>, json: bool) -> Result<u8, CliError> {
     let run = match run {
         Some(run) => Some(run.to_owned()),
@@ -247,6 +300,9 @@ pub(super) fn logs(store: &Store, run: Option<&str>, cell: Option<&str>, json: b
         if json {
             writeln!(text, "{event}").ok();
             continue;
+        }
+        if event["event"] == "progress" {
+            continue; // Of interest while it lasts.
         }
         let Value::Object(fields) = &mut event else { continue };
         let mut take = |name: &str| match fields.remove(name) {

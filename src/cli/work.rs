@@ -26,6 +26,7 @@ use crate::{
     run::{Listener, RunOptions, run as execute},
     secrets,
     store::Store,
+    watch::{self, Screen, Watch},
 };
 
 /// How to run.
@@ -33,6 +34,7 @@ pub(super) struct Settings {
     pub(super) jobs: Option<usize>,
     pub(super) fail_fast: bool,
     pub(super) quiet: bool,
+    pub(super) watch: bool,
     pub(super) locked: bool,
     pub(super) devices: Vec<String>,
 }
@@ -103,9 +105,9 @@ pub(super) fn run(
         cancel_jobs: ask_to_cancel,
     };
     let cancelled = cancellation("stopping: finished work is kept; press Ctrl-C again to stop at once");
-    let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), wanted.len());
+    let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), (wanted.len(), reused));
     let id = log.id.clone();
-    let mut reporter = Reporter::new(wanted.len(), settings.quiet);
+    let reporter = Reporter::new(wanted.len(), settings.quiet);
     if !settings.quiet {
         let depend = if maybe == 1 { "depends" } else { "depend" };
         let certain = counted(certain, "cell");
@@ -117,10 +119,13 @@ pub(super) fn run(
         }
     }
     let started = Instant::now();
-    let listeners: &mut [&mut dyn Listener] = &mut [&mut log, &mut reporter];
-    let outcome = execute(graph, &plan, store, &mut history, &id, &options, &cancelled, listeners)?;
+    let screen = if settings.watch { screen() } else { None };
+    let mut watch = Watch::new(reporter, &log.began, screen);
+    let listeners: &mut [&mut dyn Listener] = &mut [&mut log, &mut watch];
+    let outcome = execute(graph, &plan, store, &mut history, &id, &options, &cancelled, listeners);
+    watch.finish();
+    let outcome = outcome?;
     log.end(graph, &history, &outcome);
-    reporter.finish();
     print_tables(kinds, graph, store, &|cell| outcome.outputs.get(&cell).cloned())?;
     if !settings.quiet {
         let time = seconds(started.elapsed().as_secs_f64());
@@ -145,6 +150,15 @@ pub(super) fn run(
         (false, false) => exit::FAILED,
         (false, true) => exit::DONE,
     })
+}
+
+/// The terminal for a view, or a sentence about why there is none.
+fn screen() -> Option<Screen> {
+    if !watch::possible() {
+        say("note: there is no terminal to watch the run on, so it is told in lines");
+        return None;
+    }
+    Screen::open().inspect_err(|error| say(&format!("note: no view of the run: {error}"))).ok()
 }
 
 /// What a table rests on and was not computed as the recipe stands is said each time.

@@ -73,7 +73,9 @@ fn only_the_cli_and_the_reporter_print() {
     // The lints `print_stdout` and `print_stderr` forbid the macros; this finds the handles.
     let all = sources("src").into_iter().chain(sources("stages"));
     for (path, text) in all {
-        let allowed = ["src/cli.rs", "src/reporter.rs"].iter().any(|allowed| path.ends_with(allowed));
+        let allowed = ["src/cli.rs", "src/reporter.rs", "src/watch/screen.rs"]
+            .iter()
+            .any(|allowed| path.ends_with(allowed));
         let handle = ["io::stdout()", "io::stderr()"].iter().any(|handle| text.contains(handle));
         assert!(allowed || !handle, "{} prints", path.display());
     }

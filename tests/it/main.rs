@@ -17,6 +17,8 @@ mod commands;
 
 mod devices;
 
+mod watch;
+
 mod invariants;
 
 mod endpoint;
