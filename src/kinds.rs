@@ -4,7 +4,7 @@ use std::{net::SocketAddr, path::Path, sync::atomic::AtomicBool};
 
 use contract::{Kind, StageError};
 
-pub use report::page::{Artifact, CellFacts, Facts, RunFacts, State};
+pub use report::page::{Accepted, Artifact, CellFacts, Facts, RunFacts, State};
 
 /// What the engine is given: kinds, and the few things beside cells that are theirs to know.
 pub struct Kinds {
