@@ -233,10 +233,14 @@ pub fn thousands(number: u64) -> String {
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use contract::CallEstimate;
+    use std::fs;
+
+    use contract::{CallEstimate, Digest};
 
     use super::*;
+    use crate::store::Use;
 
     #[test]
     fn costs_are_those_of_all_cells_together() {
@@ -269,6 +273,44 @@ mod tests {
                  tokens generated; without base, of which there is no earlier result",
             ]
         );
+    }
+
+    #[test]
+    fn tokens_are_read_from_what_was_made() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(folder.path(), Use::Shared).unwrap();
+        let answer = r#"{"id": "1", "text": "x", "extracted": null, "correct": false, "truncated": false, "tokens": 5}"#;
+        let made = [
+            (
+                ArtifactType::Metrics,
+                "metrics",
+                files::METRICS,
+                r#"{"step": 1, "values": {"tokens": 7, "loss": 2.5}}"#,
+            ),
+            (ArtifactType::Scores, "scores", files::PREDICTIONS, answer),
+            (
+                ArtifactType::Other("usage"),
+                "usage",
+                "usage.json",
+                r#"{"total": {"usage": {"completion_tokens": 30}}}"#,
+            ),
+            (ArtifactType::Model, "model", files::METRICS, r#"{"step": 1, "values": {"tokens": 900}}"#),
+            (ArtifactType::Metrics, "silent", files::METRICS, r#"{"step": 1, "values": {"loss": 2.5}}"#),
+        ];
+        let (mut outputs, mut ports) = (BTreeMap::new(), Vec::new());
+        for (artifact, port, file, text) in made {
+            let digest = Digest::of_bytes(port.as_bytes());
+            fs::create_dir_all(store.object(&digest)).unwrap();
+            fs::write(store.object(&digest).join(file), format!("{text}\n")).unwrap();
+            outputs.insert(port.to_owned(), digest);
+            ports.push(Port::output(port, artifact, ""));
+        }
+        let record = serde_json::json!({
+            "cell": {"format": 1, "kind": "k", "version": 1, "params": {}, "inputs": {}},
+            "outputs": outputs, "run": "r", "seconds": 1.0, "bytes": 1,
+        });
+        let record: CellRecord = serde_json::from_value(record).unwrap();
+        assert_eq!(tokens(&ports, &record, &store), (7, 35));
     }
 
     #[test]
