@@ -234,6 +234,12 @@ impl Graph {
         wanted
     }
 
+    /// Device slots a cell takes: none where everything computes on the CPU.
+    pub fn devices_of(&self, cell: &Cell) -> usize {
+        let on_cpu = self.backend.name == contract::Backend::default().name;
+        if on_cpu { 0 } else { cell.resources.devices }
+    }
+
     /// The stages as a petgraph, edges from producer to consumer.
     pub fn stage_graph(&self) -> DiGraph<usize, ()> {
         let mut graph = DiGraph::new();

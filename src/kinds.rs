@@ -5,7 +5,7 @@ use std::{collections::BTreeSet, net::SocketAddr, path::Path, sync::atomic::Atom
 use contract::{Kind, StageError};
 use serde_json::Value;
 
-pub use report::page::{Artifact, CellFacts, Facts, RunFacts, State};
+pub use report::page::{Accepted, Artifact, CellFacts, Facts, RunFacts, State};
 
 /// What the engine is given: kinds, and the few things beside cells that are theirs to know.
 pub struct Kinds {

@@ -5,8 +5,9 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fs::{self, File},
-    io::{BufWriter, Write},
-    path::PathBuf,
+    io::{self, BufRead, BufReader, BufWriter, Write},
+    os::unix::fs::FileExt,
+    path::{Path, PathBuf},
     time::{Duration, Instant, SystemTime},
 };
 
@@ -177,10 +178,9 @@ pub fn runs(store: &Store) -> Vec<RunSummary> {
     let mut runs = Vec::new();
     for entry in fs::read_dir(store.root().join("runs")).into_iter().flatten().flatten() {
         let id = entry.file_name().to_string_lossy().into_owned();
-        let events = events(store, &id);
-        if let Some(begin) = events.first() {
-            let end = events.last().filter(|event| event["event"] == "end").cloned();
-            runs.push(RunSummary { id, begin: begin.clone(), end });
+        if let Some(begin) = each(store, &id).next() {
+            let end = last(&path(store, &id)).ok().filter(|event| event["event"] == "end");
+            runs.push(RunSummary { id, begin, end });
         }
     }
     runs.sort_by(|a, b| a.id.cmp(&b.id));
@@ -193,7 +193,7 @@ pub fn unfinished(store: &Store) -> HashMap<Fingerprint, String> {
     let mut cells: HashMap<String, Option<Fingerprint>> = HashMap::new();
     for run in runs(store) {
         let recipe = run.begin["recipe"].as_str().unwrap_or("?").to_owned();
-        for event in events(store, &run.id) {
+        for event in each(store, &run.id) {
             let cell = || format!("{recipe}: {}", event["cell"].as_str().unwrap_or("?"));
             match event["event"].as_str() {
                 Some("started") => {
@@ -216,6 +216,58 @@ pub fn path(store: &Store, run: &str) -> PathBuf {
 
 /// Every event of a run; none if there is no such run.
 pub fn events(store: &Store, run: &str) -> Vec<Value> {
-    let bytes = fs::read(path(store, run)).unwrap_or_default();
-    bytes.split(|byte| *byte == b'\n').filter_map(|line| serde_json::from_slice(line).ok()).collect()
+    each(store, run).collect()
+}
+
+/// The events of a run one after another: a log may be long.
+fn each(store: &Store, run: &str) -> impl Iterator<Item = Value> + use<> {
+    let lines = File::open(path(store, run)).map(|file| BufReader::new(file).split(b'\n'));
+    let lines = lines.into_iter().flatten().map_while(Result::ok);
+    lines.filter_map(|line| serde_json::from_slice(&line).ok())
+}
+
+/// The last event of a log, found from its end.
+fn last(path: &Path) -> io::Result<Value> {
+    let file = File::open(path)?;
+    let mut start = file.metadata()?.len();
+    let mut tail = Vec::new();
+    while start > 0 {
+        // The last line tells of every cell: as much again is read until all of it is there.
+        let more = start.min((tail.len() as u64).max(1 << 16));
+        start -= more;
+        let mut longer = vec![0; more as usize];
+        file.read_exact_at(&mut longer, start)?;
+        longer.append(&mut tail);
+        tail = longer;
+        let whole = tail.strip_suffix(b"\n").unwrap_or(&tail);
+        if let Some(before) = whole.iter().rposition(|byte| *byte == b'\n') {
+            return Ok(serde_json::from_slice(&whole[before + 1..])?);
+        }
+    }
+    Ok(serde_json::from_slice(&tail)?)
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_event_is_found_however_long_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("events.jsonl");
+        for (before, length) in [(0, 10), (1, 10), (3, 200_000), (3000, 70_000), (0, 200_000)] {
+            let event = |number: usize, text: &str| json!({"event": number, "text": text});
+            let mut text: String = (1..=before).map(|number| format!("{}\n", event(number, "x"))).collect();
+            let end = event(0, &"y".repeat(length));
+            text.push_str(&format!("{end}\n"));
+            fs::write(&path, &text).unwrap();
+            assert_eq!(last(&path).unwrap(), end);
+            // Cut short by a kill, it is none.
+            fs::write(&path, &text[..text.len() - 5]).unwrap();
+            assert!(last(&path).is_err());
+        }
+        fs::write(&path, "").unwrap();
+        assert!(last(&path).is_err());
+    }
 }

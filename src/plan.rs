@@ -17,7 +17,7 @@ use crate::{
     fingerprint::{Change, Fingerprint, FingerprintRecord, InputRecord, changes, digest_value},
     graph::{Cell, Graph},
     history::History,
-    store::{Store, StoreError},
+    store::{Acceptance, Store, StoreError},
 };
 
 /// Content digests of a finished cell's outputs, by port.
@@ -88,6 +88,8 @@ pub enum Decision {
 pub struct Plan {
     /// By index into [`Graph::cells`].
     pub decisions: BTreeMap<usize, Decision>,
+    /// Of the cells that are reused, those whose result a person let stand for what they have become.
+    pub accepted: BTreeMap<usize, Acceptance>,
 }
 
 impl Plan {
@@ -98,7 +100,7 @@ impl Plan {
         store: &Store,
         history: &History,
     ) -> Result<Self, StoreError> {
-        let mut decisions = BTreeMap::new();
+        let (mut decisions, mut accepted) = (BTreeMap::new(), BTreeMap::new());
         let mut outputs: BTreeMap<usize, Outputs> = BTreeMap::new();
         for &index in wanted {
             let cell = &graph.cells[index];
@@ -110,6 +112,7 @@ impl Plan {
                 match store.record(&fingerprint) {
                     Some(found) => {
                         outputs.insert(index, found.outputs.clone());
+                        accepted.extend(found.accepted.map(|acceptance| (index, acceptance)));
                         Decision::Reuse { fingerprint, outputs: found.outputs }
                     }
                     None => Decision::Run { reason: reason(cell, &record, store, history) },
@@ -126,7 +129,7 @@ impl Plan {
             decisions.insert(index, decision);
         }
         store.save_file_digests();
-        Ok(Self { decisions })
+        Ok(Self { decisions, accepted })
     }
 
     /// Cells that certainly run, may run, and are reused.

@@ -183,8 +183,8 @@ pub struct SlurmDecl {
     pub prologue: Vec<String>,
     /// Further options of `sbatch`.
     pub options: Vec<String>,
-    /// How many jobs of one array run at once.
-    pub at_once: Option<usize>,
+    /// How many jobs run at once.
+    pub at_once: Option<AtOnce>,
     /// How long before its time limit a job is told to stop at a checkpoint, seconds; by default 120, and a fifth of
     /// `time` where that is less.
     pub warn: Option<u64>,
@@ -192,6 +192,15 @@ pub struct SlurmDecl {
     pub poll: u64,
     /// How often a cell that was stopped by a time limit or a failing node is submitted again.
     pub resubmit: u32,
+}
+
+/// A limit on jobs that run at once. Stages that have it from one place share it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct AtOnce {
+    /// How many.
+    pub most: usize,
+    /// Where it is written: in the recipe's executor or in a stage's.
+    pub written: String,
 }
 
 impl Default for SlurmDecl {

@@ -6,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use contract::seconds;
 use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 use crate::{
@@ -99,17 +100,6 @@ pub fn say(text: &str) {
 
 fn style(template: &str) -> ProgressStyle {
     ProgressStyle::with_template(template).expect("the template is a constant").progress_chars("=> ")
-}
-
-/// A duration as people say it: `0.4 s`, `12 s`, `3 min 05 s`, `2 h 10 min`.
-pub fn seconds(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..10 => format!("{seconds:.1} s"),
-        10..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        3600.. => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
 }
 
 /// A size as people say it.

@@ -7,7 +7,9 @@
 //! interruption nothing starts, and running cells stop at a point they can resume from.
 
 use std::{
-    collections::{BTreeMap, HashSet},
+    cmp::Reverse,
+    collections::{BTreeMap, BTreeSet, HashSet},
+    ops::Bound,
     path::Path,
     sync::{
         atomic::{AtomicBool, Ordering},
@@ -155,6 +157,9 @@ struct Running {
     devices: Vec<String>,
 }
 
+/// What comes first in a set is started first: declared priority, way to the end, place in the graph.
+type Urgency = (Reverse<(i32, u64)>, usize);
+
 struct Loop<'a> {
     graph: &'a Graph,
     plan: &'a Plan,
@@ -168,6 +173,10 @@ struct Loop<'a> {
     /// Unfinished upstream cells, by cell.
     pending: BTreeMap<usize, usize>,
     ready: BTreeMap<usize, Ready>,
+    /// The ready cells of this machine, the most urgent first.
+    here: BTreeSet<Urgency>,
+    /// The ready cells of a cluster.
+    there: BTreeSet<usize>,
     running: BTreeMap<usize, Running>,
     dead: HashSet<usize>,
     outcome: Outcome,
@@ -207,6 +216,8 @@ pub fn run<'a>(
         downstream,
         pending,
         ready: BTreeMap::new(),
+        here: BTreeSet::new(),
+        there: BTreeSet::new(),
         running: BTreeMap::new(),
         dead: HashSet::new(),
         outcome: Outcome::default(),
@@ -300,7 +311,7 @@ impl Loop<'_> {
                 continue;
             }
             let attempts_left = self.graph.cells[cell].retries;
-            self.ready.insert(cell, Ready { record, fingerprint, attempts_left, said_waiting: false });
+            self.queue(cell, Ready { record, fingerprint, attempts_left, said_waiting: false });
         }
         Ok(())
     }
@@ -328,13 +339,33 @@ impl Loop<'_> {
         complete
     }
 
+    fn queue(&mut self, cell: usize, ready: Ready) {
+        self.ready.insert(cell, ready);
+        match self.slurm(cell) {
+            Some(_) => self.there.insert(cell),
+            None => self.here.insert(self.urgency(cell)),
+        };
+    }
+
+    fn unqueue(&mut self, cell: usize) -> Ready {
+        self.there.remove(&cell);
+        self.here.remove(&self.urgency(cell));
+        self.ready.remove(&cell).expect("only ready cells leave the queue")
+    }
+
+    fn urgency(&self, cell: usize) -> Urgency {
+        (Reverse((self.graph.cells[cell].priority, self.priority[cell])), cell)
+    }
+
     /// The most urgent cell that fits, locked, and the threads it gets.
     fn next_to_start(&mut self) -> Result<Option<(usize, CellLock, usize)>, StoreError> {
-        let here = |cell: &usize| self.slurm(*cell).is_none();
-        let mut urgent: Vec<usize> = self.ready.keys().copied().filter(here).collect();
-        let order = |cell: &usize| (self.graph.cells[*cell].priority, self.priority[*cell]);
-        urgent.sort_by_key(|cell| (std::cmp::Reverse(order(cell)), *cell));
-        for cell in urgent {
+        let mut after = Bound::Unbounded;
+        // Nothing fits where no thread is free, however many wait.
+        while self.may_start()
+            && let Some(&next) = self.here.range((after, Bound::Unbounded)).next()
+        {
+            after = Bound::Excluded(next);
+            let cell = next.1;
             let Some(threads) = self.fits(cell) else { continue };
             let fingerprint = self.ready[&cell].fingerprint.clone();
             if self.running.values().any(|running| running.fingerprint == fingerprint) {
@@ -343,11 +374,12 @@ impl Loop<'_> {
             let lock = self.store.try_lock(&fingerprint)?;
             // Looked up after locking: whoever held the lock before us may have just finished.
             if let Some(found) = self.store.record(&fingerprint) {
-                self.ready.remove(&cell);
+                self.unqueue(cell);
                 for next in self.found(cell, &fingerprint, &found) {
                     self.arrive(next)?;
                 }
-                return self.next_to_start();
+                after = Bound::Unbounded; // What can go on now may be more urgent.
+                continue;
             }
             match lock {
                 Some(lock) => return Ok(Some((cell, lock, threads))),
@@ -374,8 +406,10 @@ impl Loop<'_> {
 
     /// Every ready cell of a cluster: all of them, because the cluster keeps the queue.
     fn tasks_for(&mut self, executor: &dyn Executor) -> Result<Vec<Task>, StoreError> {
-        let there = |cell: &usize| self.slurm(*cell).is_some();
-        let cells: Vec<usize> = self.ready.keys().copied().filter(there).collect();
+        if self.there.is_empty() {
+            return Ok(Vec::new());
+        }
+        let cells: Vec<usize> = self.there.iter().copied().collect();
         let mut taken: HashSet<Fingerprint> =
             self.running.values().map(|running| running.fingerprint.clone()).collect();
         let mut tasks = Vec::new();
@@ -387,7 +421,7 @@ impl Loop<'_> {
             let reattaches = executor.reattaches(&fingerprint);
             let lock = if reattaches { None } else { self.store.try_lock(&fingerprint)? };
             if let Some(found) = self.store.record(&fingerprint) {
-                self.ready.remove(&cell);
+                self.unqueue(cell);
                 for next in self.found(cell, &fingerprint, &found) {
                     self.arrive(next)?;
                 }
@@ -404,22 +438,36 @@ impl Loop<'_> {
         Ok(tasks)
     }
 
+    /// The cells that are computed on this machine, with their threads.
+    fn running_here(&self) -> impl Iterator<Item = (&crate::graph::Cell, usize)> {
+        let here = |(cell, running): (&usize, &Running)| Some((&self.graph.cells[*cell], running.threads?));
+        self.running.iter().filter_map(here)
+    }
+
+    /// Threads that no cell of this machine has.
+    fn free(&self) -> usize {
+        self.options.threads.saturating_sub(self.running_here().map(|(_, threads)| threads).sum())
+    }
+
+    /// Whether any cell could start here now.
+    fn may_start(&self) -> bool {
+        self.free() > 0 || self.running_here().next().is_none()
+    }
+
     /// The threads a cell would get now, or `None` if something it needs is taken.
     fn fits(&self, cell: usize) -> Option<usize> {
         let cells = &self.graph.cells;
         let wanted = &cells[cell].resources;
-        let here = |(cell, running): (&usize, &Running)| Some((&cells[*cell], running.threads?));
-        let running = || self.running.iter().filter_map(here);
-        let free = self.options.threads.saturating_sub(running().map(|(_, threads)| threads).sum());
-        let waiting = self.ready.keys().filter(|cell| self.slurm(**cell).is_none()).count();
-        let share = (free / waiting.max(1)).max(1);
+        let running = || self.running_here();
+        let free = self.free();
+        let share = (free / self.here.len().max(1)).max(1);
         let threads =
             share.clamp(wanted.cpu.least, wanted.cpu.most.unwrap_or(usize::MAX).max(wanted.cpu.least));
         if running().next().is_none() {
             return Some(threads.min(self.options.threads.max(1))); // Something always runs, however large.
         }
         let memory: u64 = running().map(|(cell, _)| cell.resources.memory).sum();
-        let on_devices = |cell: &crate::graph::Cell| self.devices_of(cell);
+        let on_devices = |cell: &crate::graph::Cell| self.graph.devices_of(cell);
         let devices: usize = running().map(|(cell, _)| on_devices(cell)).sum();
         let pools_fit = cells[cell].pools.iter().all(|(pool, slots)| {
             let used: usize = running().filter_map(|(cell, _)| cell.pools.get(pool)).sum();
@@ -433,15 +481,8 @@ impl Loop<'_> {
         fits.then_some(threads)
     }
 
-    /// Device slots a cell takes: none where everything computes on the CPU.
-    fn devices_of(&self, cell: &crate::graph::Cell) -> usize {
-        let on_cpu = self.graph.backend.name == contract::Backend::default().name;
-        if on_cpu { 0 } else { cell.resources.devices }
-    }
-
     fn start(&mut self, index: usize, lock: Option<CellLock>, threads: usize) -> Task {
-        let Ready { record, fingerprint, attempts_left, .. } =
-            self.ready.remove(&index).expect("only ready cells start");
+        let Ready { record, fingerprint, attempts_left, .. } = self.unqueue(index);
         let cell = &self.graph.cells[index];
         let reason = reason(cell, &record, self.store, self.history);
         self.tell(index, &CellEvent::Started { fingerprint: &fingerprint, reason: &reason, threads });
@@ -450,7 +491,7 @@ impl Loop<'_> {
         let slurm = self.slurm(index).cloned();
         let taken: HashSet<&String> = self.running.values().flat_map(|running| &running.devices).collect();
         let free = self.options.devices.iter().filter(|device| slurm.is_none() && !taken.contains(device));
-        let devices: Vec<String> = free.take(self.devices_of(cell)).cloned().collect();
+        let devices: Vec<String> = free.take(self.graph.devices_of(cell)).cloned().collect();
         let threads_here = slurm.is_none().then_some(threads);
         let running = Running { fingerprint, attempts_left, threads: threads_here, devices: devices.clone() };
         self.running.insert(index, running);
@@ -484,8 +525,7 @@ impl Loop<'_> {
                 self.tell(cell, &CellEvent::Retrying { error: &error, left });
                 let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store)?;
                 let fingerprint = running.fingerprint;
-                self.ready
-                    .insert(cell, Ready { record, fingerprint, attempts_left: left, said_waiting: false });
+                self.queue(cell, Ready { record, fingerprint, attempts_left: left, said_waiting: false });
             }
             Err(error) => {
                 self.tell(cell, &CellEvent::Failed { error: &error });

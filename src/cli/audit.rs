@@ -9,6 +9,8 @@ use std::{
     time::SystemTime,
 };
 
+use contract::seconds;
+
 use super::{CliError, exit, print};
 use crate::{
     cell::execute,
@@ -16,7 +18,7 @@ use crate::{
     history::History,
     lock::{Lock, Locked},
     plan::{Decision, Outputs, Plan, Reason, record},
-    reporter::{counted, seconds},
+    reporter::counted,
     run::job,
     secrets::Secrets,
     store::{Acceptance, CellRecord, Store, Use, list, write_atomically},

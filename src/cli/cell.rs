@@ -2,12 +2,14 @@
 
 use std::path::Path;
 
+use contract::seconds;
+
 use super::{CliError, cancellation, exit};
 use crate::{
     fingerprint::Fingerprint,
     job::{Exit, JobFolder, JobRecord, compute},
     kinds::Kinds,
-    reporter::{say, seconds},
+    reporter::say,
     store::Store,
 };
 

@@ -12,12 +12,12 @@ use super::{CliError, RecipeArguments, exit, print, quoted};
 use crate::{
     graph::{Cell, Graph},
     history::History,
-    kinds::{Artifact, CellFacts, Facts, Kinds, RunFacts, State},
+    kinds::{Accepted, Artifact, CellFacts, Facts, Kinds, RunFacts, State},
     log,
     plan::{Decision, Plan},
     recipe::Recipe,
     reporter::{bytes, counted, say},
-    store::Store,
+    store::{Acceptance, Store},
 };
 
 /// Writes the report of a recipe; without a file, beside the current folder's recipe under its name.
@@ -127,6 +127,9 @@ fn cells(graph: &Graph, store: &Store) -> Result<Vec<CellFacts>, CliError> {
                 Some(Artifact { artifact: port.artifact, folder })
             };
             facts.artifacts = outputs.filter_map(artifact).collect();
+            let accepted =
+                |Acceptance { from, reason, time }| Accepted { reason, time, from: from.to_string() };
+            facts.accepted = record.accepted.map(accepted);
             facts.run = Some(record.run);
             facts.seconds = Some(record.seconds);
             facts.bytes = Some(record.bytes);

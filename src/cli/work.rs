@@ -8,7 +8,8 @@ use std::{
     time::Instant,
 };
 
-use contract::Estimate;
+use contract::{Estimate, seconds};
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::json;
 
 use super::{CliError, audit, cancellation, exit, print};
@@ -22,7 +23,7 @@ use crate::{
     log::RunLog,
     plan::{Decision, Outputs, Plan, Reason},
     recipe::{ExecutorDecl, SlurmDecl},
-    reporter::{Reporter, counted, say, seconds},
+    reporter::{Reporter, counted, say},
     run::{Listener, RunOptions, run as execute},
     secrets,
     store::Store,
@@ -65,7 +66,7 @@ pub(super) fn run(
     if let Some(lock) = &lock {
         audit::hold_to(lock, graph, &plan, store)?;
     }
-    say_accepted(graph, &plan, store);
+    say_accepted(graph, &plan);
     let (certain, maybe, reused) = plan.counts();
     if certain + maybe == 0 {
         for (cell, decision) in &plan.decisions {
@@ -104,6 +105,7 @@ pub(super) fn run(
         secrets,
         cancel_jobs: ask_to_cancel,
     };
+    open_many_files();
     let cancelled = cancellation("stopping: finished work is kept; press Ctrl-C again to stop at once");
     let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), (wanted.len(), reused));
     let id = log.id.clone();
@@ -162,14 +164,10 @@ fn screen() -> Option<Screen> {
 }
 
 /// What a table rests on and was not computed as the recipe stands is said each time.
-fn say_accepted(graph: &Graph, plan: &Plan, store: &Store) {
-    for (cell, decision) in &plan.decisions {
-        if let Decision::Reuse { fingerprint, .. } = decision
-            && let Some(accepted) = store.record(fingerprint).and_then(|record| record.accepted)
-        {
-            let name = &graph.cells[*cell].name;
-            say(&format!("note: `{name}` is an earlier result, accepted: {}", accepted.reason));
-        }
+fn say_accepted(graph: &Graph, plan: &Plan) {
+    for (cell, accepted) in &plan.accepted {
+        let name = &graph.cells[*cell].name;
+        say(&format!("note: `{name}` is an earlier result, accepted: {}", accepted.reason));
     }
 }
 
@@ -188,6 +186,14 @@ fn check_backend(kinds: &Kinds, graph: &Graph) -> Result<(), CliError> {
     match (kinds.backend_report)(&graph.backend.name).problem {
         Some((problem, help)) => Err(CliError::Backend { problem, help }),
         None => Ok(()),
+    }
+}
+
+/// A cell on its way to a cluster holds its lock, an open file, and there may be thousands: as many as may be had.
+fn open_many_files() {
+    let limit = getrlimit(Resource::Nofile);
+    if let Err(error) = setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
+        tracing::warn!(%error, "cannot raise the limit of open files");
     }
 }
 
@@ -225,11 +231,11 @@ pub(super) fn plan(
     let history = History::open(store, &graph.recipe);
     let plan = Plan::make(graph, &wanted(graph, targets)?, store, &history)?;
     let estimates = estimates(graph, &plan, store);
+    let costs = estimate::costs(graph, &plan, store, &history);
     print(&if as_json {
-        plan_json(graph, &plan, &estimates)
+        plan_json(graph, &plan, &estimates, &costs)
     } else {
-        let times = estimate::times(graph, &plan, store, &history);
-        plan_text(graph, &plan, &estimates, &times, all)
+        plan_text(graph, &plan, &estimates, &costs, all)
     });
     // A plan can be made without keys; running it cannot.
     for missing in secrets::read(graph, &plan, |variable| std::env::var(variable).ok()).1 {
@@ -243,7 +249,12 @@ fn names(graph: &Graph, cells: &[usize]) -> Vec<String> {
     cells.iter().map(|cell| graph.cells[*cell].name.to_string()).collect()
 }
 
-fn plan_json(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>) -> String {
+fn plan_json(
+    graph: &Graph,
+    plan: &Plan,
+    estimates: &BTreeMap<usize, Estimate>,
+    costs: &estimate::Costs,
+) -> String {
     let mut lines = String::from("{\"cells\": [\n");
     for (index, (cell, decision)) in plan.decisions.iter().enumerate() {
         let mut value = match decision {
@@ -268,14 +279,15 @@ fn plan_json(graph: &Graph, plan: &Plan, estimates: &BTreeMap<usize, Estimate>) 
     }
     let (run, undecided, reuse) = plan.counts();
     let counts = json!({"run": run, "undecided": undecided, "reuse": reuse});
-    format!("{lines}], \"recipe\": {}, \"counts\": {counts}}}\n", json!(graph.recipe))
+    let (recipe, costs) = (json!(graph.recipe), json!(costs.known));
+    format!("{lines}], \"recipe\": {recipe}, \"costs\": {costs}, \"counts\": {counts}}}\n")
 }
 
 fn plan_text(
     graph: &Graph,
     plan: &Plan,
     estimates: &BTreeMap<usize, Estimate>,
-    times: &[estimate::StageTime],
+    costs: &estimate::Costs,
     all: bool,
 ) -> String {
     let mut text = String::new();
@@ -318,11 +330,8 @@ fn plan_text(
             writeln!(text, "costs  {}: {line}", graph.cells[*cell].name).ok();
         }
     }
-    for time in times {
-        let stage = &graph.stages[time.stage].name;
-        let (cells, each) = (counted(time.cells, "cell"), seconds(time.seconds));
-        let earlier = counted(time.earlier, "earlier result");
-        writeln!(text, "time   {stage}: {cells}, about {each} each, from {earlier}").ok();
+    for line in costs.lines() {
+        writeln!(text, "time   {line}").ok();
     }
     for line in arrays(graph, plan) {
         writeln!(text, "submit {line}").ok();
@@ -347,7 +356,8 @@ fn arrays(graph: &Graph, plan: &Plan) -> Vec<String> {
         }
     }
     let line = |((stage, options), (jobs, slurm)): (&(usize, String), &(usize, &SlurmDecl))| {
-        let throttle = slurm.at_once.map(|most| format!(", {most} at once")).unwrap_or_default();
+        let throttle =
+            slurm.at_once.as_ref().map(|limit| format!(", {} at once", limit.most)).unwrap_or_default();
         let stage = &graph.stages[*stage].name;
         format!("{stage}: {}{throttle}: sbatch {options}", counted(*jobs, "job"))
     };

@@ -228,10 +228,28 @@ impl Worker<'_> {
 
     fn submit_due(&mut self) {
         let now = Instant::now();
-        let (due, later) = std::mem::take(&mut self.waiting).into_iter().partition(|box_| box_.due <= now);
-        self.waiting = later;
-        for outbox in due {
+        for mut outbox in std::mem::take(&mut self.waiting) {
+            let room = if outbox.due <= now { self.room(&outbox.cells[0].slurm) } else { 0 };
+            if room == 0 {
+                self.waiting.push(outbox);
+                continue;
+            }
+            if room < outbox.cells.len() {
+                let rest = outbox.cells.split_off(room);
+                self.enqueue(rest);
+            }
             self.submit(outbox);
+        }
+    }
+
+    /// How many cells of a batch may be submitted. Slurm holds an array to its limit, and knows nothing of a limit for several:
+    /// beside others that share it, no more are submitted than may run.
+    fn room(&self, slurm: &SlurmDecl) -> usize {
+        let Some(limit) = &slurm.at_once else { return usize::MAX };
+        let shares = |tracked: &&Tracked| tracked.outgoing.slurm.at_once.as_ref() == Some(limit);
+        match self.tracked.iter().filter(shares).count() {
+            0 => usize::MAX,
+            others => limit.most.saturating_sub(others),
         }
     }
 
@@ -340,17 +358,15 @@ impl Worker<'_> {
             self.note(first, "the scheduler answers again".to_owned());
         }
         let mut told = Vec::new();
+        let place = |tracked: &Tracked| (tracked.submission.batch.clone(), tracked.submission.index);
+        // Accounting is asked only about jobs that it alone can still know.
+        let forgotten =
+            |tracked: &&Tracked| tracked.unlisted.is_some() && !listed.contains_key(&place(tracked));
+        let forgotten: Vec<String> =
+            self.tracked.iter().filter(forgotten).filter_map(Tracked::number).collect();
+        let mut accounted = commands::accounted(&forgotten);
         for tracked in &mut self.tracked {
-            let Submission { batch, index } = &tracked.submission;
-            let now = match listed.remove(&(batch.clone(), *index)) {
-                Some(now) => Some(now),
-                // Accounting is asked only about jobs that it alone can still know.
-                None => tracked
-                    .listed
-                    .as_ref()
-                    .filter(|_| tracked.unlisted.is_some())
-                    .and_then(|(before, _)| commands::accounted(&before.job)),
-            };
+            let now = listed.remove(&place(tracked)).or_else(|| accounted.remove(&tracked.number()?));
             match now {
                 Some(now) => {
                     tracked.unlisted = None;
@@ -487,8 +503,7 @@ impl Worker<'_> {
             .filter_map(|tracked| {
                 let Submission { batch, index } = &tracked.submission;
                 let number = fs::read_to_string(self.batch_folder(batch).join("number")).ok();
-                let listed = tracked.listed.as_ref().map(|(listed, _)| listed.job.clone());
-                listed.or_else(|| Some(format!("{}_{index}", number?)))
+                tracked.number().or_else(|| Some(format!("{}_{index}", number?)))
             })
             .collect();
         let cancelled = commands::cancel(&jobs);
@@ -524,6 +539,11 @@ impl Worker<'_> {
 }
 
 impl Tracked {
+    /// Slurm's number of it, once it has said it.
+    fn number(&self) -> Option<String> {
+        self.listed.as_ref().map(|(listed, _)| listed.job.clone())
+    }
+
     /// Takes Slurm's word; says what a person would want to know about it.
     fn hear(&mut self, now: Listed) -> Option<(usize, String)> {
         const STUCK: [&str; 7] = [

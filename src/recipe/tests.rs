@@ -345,3 +345,28 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_limit_on_jobs_is_shared_by_the_stages_that_have_it_from_one_place() {
+    let stage = |name: &str, executor: &str| format!("  {name}: {{uses: dataset, executor: {executor}}}\n");
+    let stages = [
+        stage("one", "slurm"),
+        stage("two", "{slurm: {time: 5}}"),
+        stage("three", "{slurm: {at_once: 4}}"),
+        stage("four", "local"),
+    ];
+    let text = format!("recipe: r\nexecutor: {{slurm: {{at_once: 4}}}}\nstages:\n{}", stages.concat());
+    let recipe = load(&text).unwrap();
+    let limits: Vec<Option<&AtOnce>> = recipe
+        .stages
+        .iter()
+        .map(|stage| match &stage.executor {
+            ExecutorDecl::Slurm(slurm) => slurm.at_once.as_ref(),
+            ExecutorDecl::Local => None,
+        })
+        .collect();
+    assert!(limits[..3].iter().all(|limit| limit.is_some_and(|limit| limit.most == 4)));
+    assert_eq!(limits[0], limits[1]);
+    assert_ne!(limits[0], limits[2]);
+    assert_eq!(limits[3], None);
+}

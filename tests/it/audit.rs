@@ -34,6 +34,9 @@ fn an_accepted_change_reruns_nothing_and_keeps_its_reason() {
     );
     let why = project.run(&["why", "recipe.yaml", "first"]).expect(0);
     assert!(why.stdout.contains(": only the case\n"), "{}", why.stdout);
+    project.run(&["report", "recipe.yaml", "-o", "report.html"]).expect(0);
+    let page = std::fs::read_to_string(project.path("report.html")).unwrap();
+    assert!(page.contains("<li><bdi>first</bdi>: <bdi>only the case</bdi> <span"), "{page}");
     // Never run, nothing can stand for it.
     project.write("other.yaml", &RECIPE.replace("audited", "other").replace("one", "never"));
     let never = project.run(&["accept", "other.yaml", "first", "--reason", "x"]).expect(2);

@@ -102,3 +102,15 @@ fn gc_removes_checkpoints_that_no_next_attempt_wants() {
     assert!(!first[0].exists());
     assert!(project.path(".retort/journals/text").is_dir());
 }
+
+#[test]
+fn thousands_of_equal_cells_are_computed_once() {
+    let project = Project::custom();
+    let values: Vec<String> = (0..5000).map(|value| value.to_string()).collect();
+    let stage = "{uses: text, matrix: [n], with: {text: the same}}";
+    let recipe = format!("recipe: r\nmatrix: {{n: [{}]}}\nstages:\n  same: {stage}\n", values.join(", "));
+    project.write("recipe.yaml", &recipe);
+    let run = project.run(&["run", "recipe.yaml"]).expect(0);
+    assert_eq!(run.ran().len(), 1);
+    assert!(run.stderr.contains("\nran 1 cell, reused 4999, in "), "{}", run.stderr);
+}

@@ -3,6 +3,8 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    io::Write,
+    os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
@@ -20,6 +22,7 @@ struct Cluster {
 }
 
 impl Cluster {
+    /// `DIR` in an option stands for the cluster's folder.
     fn start(options: &[&str]) -> Option<Self> {
         let Some(script) = std::env::var_os("RETORT_TEST_SLURM").map(PathBuf::from) else {
             skipped();
@@ -28,7 +31,9 @@ impl Cluster {
         let folder = tempfile::tempdir().unwrap();
         let conf = folder.path().join("slurm.conf");
         let cluster = Self { folder, script, conf };
-        cluster.script("start", options);
+        let folder = cluster.folder.path().to_str().unwrap();
+        let options: Vec<String> = options.iter().map(|option| option.replace("DIR", folder)).collect();
+        cluster.script("start", &options.iter().map(String::as_str).collect::<Vec<_>>());
         Some(cluster)
     }
 
@@ -49,7 +54,28 @@ impl Cluster {
     /// Ends a daemon that the script names in a file of this cluster's.
     fn end(&self, daemon: &str) {
         let pid = std::fs::read_to_string(self.folder.path().join(format!("{daemon}.pid"))).unwrap();
-        assert!(Command::new("kill").args(["-9", pid.trim()]).status().unwrap().success());
+        kill("-9", pid.trim());
+    }
+
+    /// The one job that runs: its number and its node.
+    fn running(&self) -> Option<(String, String)> {
+        let jobs = self.ask(&["squeue", "-h", "-r", "-t", "running", "-o", "%A %N"]);
+        let (job, node) = jobs.trim().split_once(' ')?;
+        Some((job.to_owned(), node.to_owned()))
+    }
+
+    /// Takes a node away with all that runs on it, as a power cut does.
+    fn cut_off(&self, node: &str, job: &str) {
+        let processes = self.ask(&["scontrol", "listpids", job, node]);
+        let of_job = processes.lines().skip(1).filter_map(|line| line.split_whitespace().next());
+        let of_job: Vec<&str> = of_job.collect();
+        // Slurm's own process of the job is the parent of the first.
+        let status = std::fs::read_to_string(format!("/proc/{}/status", of_job[0])).unwrap();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap().trim();
+        self.end(&format!("slurmd.{node}"));
+        for process in [parent].into_iter().chain(of_job) {
+            kill("-9", process);
+        }
     }
 
     fn start_run(&self, project: &Project, arguments: &[&str], log: &Path) -> Child {
@@ -65,6 +91,10 @@ impl Cluster {
         let status = self.start_run(project, arguments, &log).wait().unwrap();
         (status.code(), std::fs::read_to_string(log).unwrap())
     }
+}
+
+fn kill(signal: &str, process: &str) {
+    assert!(Command::new("kill").args([signal, process]).status().unwrap().success(), "{process}");
 }
 
 #[expect(clippy::print_stderr, reason = "where a test skips, it says so")]
@@ -108,6 +138,15 @@ fn results(project: &Project) -> BTreeMap<String, serde_json::Value> {
         Some((cell, read(job.path().join("result.json"))?))
     });
     results.collect()
+}
+
+/// How far the cell that is furthest has counted.
+fn counted(project: &Project) -> usize {
+    let scratch = std::fs::read_dir(project.path(".retort/scratch")).into_iter().flatten().flatten();
+    let reached = |cell: std::fs::DirEntry| -> Option<usize> {
+        std::fs::read_to_string(cell.path().join("counted")).ok()?.parse().ok()
+    };
+    scratch.filter_map(reached).max().unwrap_or(0)
 }
 
 #[test]
@@ -199,12 +238,8 @@ fn an_interrupted_run_cancels_its_jobs_and_the_next_goes_on() {
     project.write("recipe.yaml", &counting(1, 60, 100, ""));
     let log = project.path("stopped.log");
     let mut run = cluster.start_run(&project, &["run", "recipe.yaml"], &log);
-    until("the cell counts", || {
-        let scratch = std::fs::read_dir(project.path(".retort/scratch")).into_iter().flatten().flatten();
-        scratch.into_iter().any(|cell| cell.path().join("counted").exists())
-    });
-    let pid = run.id().to_string();
-    assert!(Command::new("kill").args(["-INT", &pid]).status().unwrap().success());
+    until("the cell counts", || counted(&project) > 0);
+    kill("-INT", &run.id().to_string());
     assert_eq!(run.wait().unwrap().code(), Some(130));
     until("the job is gone", || cluster.ask(&["squeue", "-h"]).is_empty());
     let (code, stderr) = cluster.run(&project, &["run", "recipe.yaml"]);
@@ -299,4 +334,175 @@ fn an_absent_controller_loses_nothing() {
     for (cell, result) in results(&project) {
         assert_eq!(result["computed"], true, "{cell}");
     }
+}
+
+#[test]
+fn a_node_that_fails_costs_no_cell() {
+    // What a failed node ran may start elsewhere once its credentials have expired, and it counts as down soon.
+    let credentials = "AuthInfo=socket=DIR/munge/sock,cred_expire=5";
+    let options = ["--nodes", "2", "--cpus", "1", "--set", credentials, "--set", "SlurmdTimeout=8"];
+    let Some(cluster) = Cluster::start(&[&options[..], &["--set", "MessageTimeout=3"]].concat()) else {
+        return;
+    };
+    let fails = |project: &Project, fail: &dyn Fn(&str, &str)| {
+        let log = project.path("run.log");
+        let mut run = cluster.start_run(project, &["run", "recipe.yaml"], &log);
+        until("it counts", || counted(project) > 0 && cluster.running().is_some());
+        let (job, node) = cluster.running().unwrap();
+        fail(&job, &node);
+        let status = run.wait().unwrap();
+        let said = std::fs::read_to_string(&log).unwrap();
+        assert_eq!(status.code(), Some(0), "{said}");
+        assert!(said.contains("  note   count[n=c0]: goes on from "), "{said}");
+        assert!(said.contains("  done   count[n=c0]"), "{said}");
+        assert_eq!(results(project)["count[n=c0]"]["computed"], true);
+        said
+    };
+    // Where the scheduler may not put it back in the queue, the run submits it again.
+    let refused = Project::resumable();
+    refused.write("recipe.yaml", &counting(1, 80, 100, ", options: [--no-requeue]"));
+    let said = fails(&refused, &|_, node| {
+        let node = format!("nodename={node}");
+        cluster.ask(&["scontrol", "update", &node, "state=down", "reason=tried"]);
+    });
+    assert!(said.contains("the node of job 1_0 failed; submitted again, 1 of at most 10\n"), "{said}");
+    // Where it may, it does.
+    let requeued = Project::resumable();
+    requeued.write("recipe.yaml", &counting(1, 80, 100, ""));
+    let said = fails(&requeued, &|job, node| cluster.cut_off(node, job));
+    assert!(said.contains(" was put back in the queue by the scheduler\n"), "{said}");
+    assert_eq!(said.matches("  job    ").count(), 1, "{said}");
+}
+
+#[test]
+fn a_limit_of_the_recipe_holds_for_the_jobs_of_all_its_stages() {
+    let Some(cluster) = Cluster::start(&["--cpus", "8"]) else { return };
+    let project = Project::resumable();
+    let recipe = counting(3, 40, 50, ", at_once: 2");
+    let (_, stage) = recipe.split_once("  count:").unwrap();
+    let another = stage.replace("to: 40", "to: 39");
+    project.write("recipe.yaml", &format!("{recipe}  again:{another}"));
+    let (code, stderr) = cluster.run(&project, &["run", "recipe.yaml"]);
+    assert_eq!(code, Some(0), "{stderr}");
+    let results = results(&project);
+    assert_eq!(results.len(), 6);
+    let times = |key: &'static str| results.values().map(move |result| result[key].as_str().unwrap());
+    // At the moment a job starts, those that have started and not ended.
+    let running = times("started").map(|now| {
+        let so_far = |times: &str| times <= now;
+        times("started").filter(|start| so_far(start)).count()
+            - times("ended").filter(|end| so_far(end)).count()
+    });
+    assert_eq!(running.max(), Some(2), "{results:?}");
+}
+
+/// Ctrl-C at a terminal, which `script` makes, and the answer to the question.
+#[test]
+fn at_a_terminal_an_interruption_asks_what_becomes_of_the_jobs() {
+    let Some(cluster) = Cluster::start(&["--cpus", "2"]) else { return };
+    let project = Project::resumable();
+    project.write("recipe.yaml", &counting(1, 600, 100, ""));
+    let interrupted = |answer: &str| {
+        let command = project.command(&["run", "recipe.yaml"]);
+        let shown = project.path("terminal");
+        let mut script = Command::new("script");
+        script
+            .args(["-qefc", "\"$PROGRAM\" run recipe.yaml", "/dev/null"])
+            .current_dir(command.get_current_dir().unwrap())
+            .env("PROGRAM", command.get_program())
+            .env("SLURM_CONF", &cluster.conf)
+            .env_remove("RETORT_STORE")
+            .stdin(Stdio::piped())
+            .stdout(std::fs::File::create(&shown).unwrap());
+        let mut run = script.spawn().unwrap();
+        let mut keys = run.stdin.take().unwrap();
+        let shows = |what: &str| String::from_utf8_lossy(&std::fs::read(&shown).unwrap()).contains(what);
+        let before = counted(&project);
+        until("it has a job, which counts", || shows("  job    count[n=c0]: ") && counted(&project) > before);
+        keys.write_all(b"\x03").unwrap();
+        until("it asks", || shows("cancel 1 job on the cluster? [y/N]"));
+        assert_eq!(cluster.ask(&["squeue", "-h"]).lines().count(), 1, "nothing is cancelled unasked");
+        keys.write_all(answer.as_bytes()).unwrap();
+        assert_eq!(run.wait().unwrap().code(), Some(130));
+        String::from_utf8_lossy(&std::fs::read(&shown).unwrap()).into_owned()
+    };
+    let left = interrupted("\n");
+    assert!(left.contains("  left   count[n=c0]: its job goes on"), "{left}");
+    assert!(left.contains("; 1 job on the cluster; interrupted"), "{left}");
+    assert_eq!(cluster.ask(&["squeue", "-h"]).lines().count(), 1, "{left}");
+    let cancelled = interrupted("y\n");
+    assert!(cancelled.contains(", submitted by an earlier run"), "{cancelled}");
+    assert!(cancelled.contains("  stop   count[n=c0]: interrupted"), "{cancelled}");
+    until("the job is gone", || cluster.ask(&["squeue", "-h"]).is_empty());
+}
+
+/// Commands of Slurm that say what a test wants, in place of a cluster whose controller forgets quickly.
+struct Pretended {
+    folder: TempDir,
+}
+
+impl Pretended {
+    /// A job that is listed once in a state and then forgotten; the accounting, if there is one, prints `accounted`.
+    fn listing(state: &str, accounted: Option<&str>) -> Self {
+        let pretended = Self { folder: tempfile::tempdir().unwrap() };
+        pretended.command(
+            "sbatch",
+            "for option; do case $option in --comment=*) echo ${option#*=} > batch;; esac; done; echo 7",
+        );
+        pretended.command(
+            "squeue",
+            &format!("[ -e asked ] || echo \"7_0|{state}|None|$(cat batch)\"; [ ! -e batch ] || touch asked"),
+        );
+        pretended.command("scancel", "");
+        pretended.command(
+            "sacct",
+            &match accounted {
+                Some(line) => format!("case \"$*\" in *\"-j 7_0\"*) echo '{line}';; *) exit 1;; esac"),
+                None => "echo 'Slurm accounting storage is disabled' >&2; exit 1".to_owned(),
+            },
+        );
+        pretended
+    }
+
+    fn command(&self, name: &str, script: &str) {
+        let path = self.folder.path().join(name);
+        std::fs::write(&path, format!("#!/bin/bash\ncd \"$(dirname \"$0\")\"\n{script}\n")).unwrap();
+        std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
+    }
+
+    /// Runs a recipe of one cell; exit code and stderr.
+    fn run(&self) -> (Option<i32>, String) {
+        let project = Project::resumable();
+        project.write("recipe.yaml", &counting(1, 1, 0, ", time: 5, resubmit: 0"));
+        let mut run = project.command(&["run", "recipe.yaml"]);
+        let path = std::env::join_paths(
+            [self.folder.path().to_owned()]
+                .into_iter()
+                .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        );
+        let output = run.env("PATH", path.unwrap()).output().unwrap();
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    }
+}
+
+#[test]
+fn what_the_controller_forgot_the_accounting_knows() {
+    let cases = [
+        ("7_0|CANCELLED by 1000", "job 7_0 was cancelled, and not by this run"),
+        ("7_0|OUT_OF_MEMORY", "job 7_0 was killed because it used more memory than it was given"),
+        ("7_0|TIMEOUT", "job 7_0 was killed at its time limit, 5, before it reached a checkpoint"),
+        ("7_0|NODE_FAIL", "the node of job 7_0 failed; it was submitted again 0 times"),
+    ];
+    for (line, said) in cases {
+        let (code, stderr) = Pretended::listing("RUNNING", Some(line)).run();
+        assert_eq!(code, Some(3), "{stderr}");
+        assert!(stderr.contains(&format!("error: `count[n=c0]` failed: {said}\n")), "{stderr}");
+    }
+}
+
+#[test]
+fn without_accounting_a_job_that_never_started_and_is_gone_was_cancelled() {
+    let (code, stderr) = Pretended::listing("PENDING", None).run();
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("failed: job 7_0 was cancelled, and not by this run\n"), "{stderr}");
 }

@@ -3,11 +3,15 @@
 use std::{
     collections::HashMap,
     io,
+    os::unix::process::CommandExt,
     path::Path,
     process::{Command, Stdio},
 };
 
-use crate::recipe::{SlurmDecl, time_limit};
+use crate::recipe::{AtOnce, SlurmDecl, time_limit};
+
+/// How many jobs are named in one command: a line takes some hundred thousand characters.
+const ON_A_LINE: usize = 1000;
 
 /// What Slurm says of one task of an array.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,8 +78,8 @@ pub fn options(slurm: &SlurmDecl, cpus: usize, memory: u64) -> Vec<String> {
 }
 
 /// `0-9%4`.
-pub fn array(tasks: usize, at_once: Option<usize>) -> String {
-    let throttle = at_once.map(|most| format!("%{most}")).unwrap_or_default();
+pub fn array(tasks: usize, at_once: Option<&AtOnce>) -> String {
+    let throttle = at_once.map(|limit| format!("%{}", limit.most)).unwrap_or_default();
     format!("0-{}{throttle}", tasks.saturating_sub(1))
 }
 
@@ -88,7 +92,7 @@ pub fn submit(batch: &Batch<'_>) -> Result<String, Refused> {
         .arg("--parsable")
         .arg(format!("--job-name={}", batch.title))
         .arg(format!("--comment={}", batch.name))
-        .arg(format!("--array={}", array(batch.tasks, batch.slurm.at_once)))
+        .arg(format!("--array={}", array(batch.tasks, batch.slurm.at_once.as_ref())))
         .arg(format!("--output={output}/%a.log"))
         .args(["--open-mode=append", "--requeue", "--input=none"])
         // To the shell of the batch, which `exec` has made the cell: it stops at a checkpoint.
@@ -138,21 +142,30 @@ fn listed(line: &str) -> Option<((String, usize), Listed)> {
     Some(((batch.to_owned(), index), listed))
 }
 
-/// What the accounting, where there is one, says of a job that the controller has forgotten.
-pub fn accounted(job: &str) -> Option<Listed> {
-    let mut command = Command::new("sacct");
-    command.args(["-n", "-P", "-X", "-j", job, "-o", "JobID,State"]);
-    let text = run(command).ok()?;
-    let (id, state) = text.lines().find_map(|line| line.split_once('|').filter(|(id, _)| *id == job))?;
-    // `CANCELLED by 1000`
-    let state = state.split_whitespace().next()?.to_owned();
-    Some(Listed { job: id.to_owned(), state, reason: String::new() })
+/// What the accounting, where there is one, says of jobs that the controller has forgotten, by their numbers; one question
+/// for all.
+pub fn accounted(jobs: &[String]) -> HashMap<String, Listed> {
+    let mut accounted = HashMap::new();
+    for jobs in jobs.chunks(ON_A_LINE) {
+        let mut command = Command::new("sacct");
+        command.args(["-n", "-P", "-X", "-o", "JobID,State", "-j", &jobs.join(",")]);
+        // Where there is no accounting, there is nothing to learn.
+        let Ok(text) = run(command) else { break };
+        accounted.extend(text.lines().filter_map(account).map(|listed| (listed.job.clone(), listed)));
+    }
+    accounted
+}
+
+/// `12_3|CANCELLED by 1000`.
+fn account(line: &str) -> Option<Listed> {
+    let (job, state) = line.trim().split_once('|')?;
+    let state = state.split_whitespace().next()?;
+    Some(Listed { job: job.to_owned(), state: state.to_owned(), reason: String::new() })
 }
 
 /// Ends jobs.
 pub fn cancel(jobs: &[String]) -> Result<(), String> {
-    // A command line takes some hundred thousand characters.
-    for jobs in jobs.chunks(1000) {
+    for jobs in jobs.chunks(ON_A_LINE) {
         let mut command = Command::new("scancel");
         command.arg("-Q").args(jobs);
         if let Err(Failure::NoCommand(error) | Failure::Said(error)) = run(command) {
@@ -169,7 +182,8 @@ enum Failure {
 
 fn run(mut command: Command) -> Result<String, Failure> {
     let name = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().map_err(|error: io::Error| {
+    // Ctrl-C is for the run alone: a submission that it cut off would leave jobs that nobody knows of.
+    let output = command.stdin(Stdio::null()).process_group(0).output().map_err(|error: io::Error| {
         Failure::NoCommand(match error.kind() {
             io::ErrorKind::NotFound => format!("there is no command `{name}` here"),
             _ => format!("cannot run `{name}`: {error}"),
@@ -207,7 +221,8 @@ mod tests {
         assert_eq!(warning(&SlurmDecl { time: Some("5".to_owned()), ..slurm.clone() }), 60);
         assert_eq!(warning(&SlurmDecl { warn: Some(7), ..slurm }), 7);
         assert_eq!(options(&SlurmDecl::default(), 1, 1).join(" "), "--cpus-per-task=1 --mem=1M");
-        assert_eq!((array(10, Some(4)), array(1, None)), ("0-9%4".to_owned(), "0-0".to_owned()));
+        let four = AtOnce { most: 4, written: String::new() };
+        assert_eq!((array(10, Some(&four)), array(1, None)), ("0-9%4".to_owned(), "0-0".to_owned()));
     }
 
     #[test]
@@ -217,6 +232,24 @@ mod tests {
         assert_eq!(line, Some((("20261125-1-7-2".to_owned(), 3), job)));
         assert_eq!(listed("13|RUNNING|None|(null)"), None);
         assert_eq!(listed(""), None);
+    }
+
+    #[test]
+    fn lines_of_the_accounting_are_read() {
+        // As `sacct` of Slurm 22.05 printed them.
+        let text = include_str!("../../../tests/fixtures/slurm/sacct.txt");
+        let listed: Vec<Listed> = text.lines().filter_map(account).collect();
+        let said: Vec<(&str, &str)> =
+            listed.iter().map(|listed| (listed.job.as_str(), listed.state.as_str())).collect();
+        let wanted = [
+            ("1_0", "COMPLETED"),
+            ("1_1", "FAILED"),
+            ("1_2", "CANCELLED"),
+            ("1_3", "NODE_FAIL"),
+            ("7_2", "TIMEOUT"),
+        ];
+        assert_eq!(said, wanted);
+        assert_eq!(account("sacct: error"), None);
     }
 
     #[test]

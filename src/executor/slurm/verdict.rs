@@ -75,6 +75,7 @@ pub(super) fn judge(
             match listed.state.as_str() {
                 "CANCELLED" => cancelled(&listed.job),
                 "PREEMPTED" => Verdict::Again { why: format!("job {} was preempted", listed.job) },
+                "NODE_FAIL" | "BOOT_FAIL" => node_failed(&listed.job),
                 _ => Verdict::Again {
                     why: format!("job {} came near its time limit and stopped at a checkpoint", listed.job),
                 },
@@ -103,7 +104,7 @@ fn ended_silently(
     let Listed { job, state, .. } = listed;
     match state.as_str() {
         "CANCELLED" => cancelled(job),
-        "NODE_FAIL" | "BOOT_FAIL" => Verdict::Again { why: format!("the node of job {job} failed") },
+        "NODE_FAIL" | "BOOT_FAIL" => node_failed(job),
         "PREEMPTED" => Verdict::Again { why: format!("job {job} was preempted") },
         "TIMEOUT" | "DEADLINE" => {
             let limit = time.map(|time| format!(", {time}")).unwrap_or_default();
@@ -129,6 +130,10 @@ fn ended_silently(
             help: Some(format!("its output: {}", output())),
         },
     }
+}
+
+fn node_failed(job: &str) -> Verdict {
+    Verdict::Again { why: format!("the node of job {job} failed") }
 }
 
 fn cancelled(job: &str) -> Verdict {
@@ -198,6 +203,8 @@ mod tests {
             ("NODE_FAIL", "again"),
             ("CANCELLED", "cancelled"),
         ];
+        let failed = judge(Some(&self::result(Exit::Interrupted)), &word("NODE_FAIL", 0), None, &String::new);
+        assert_eq!(failed, Verdict::Again { why: "the node of job 7_0 failed".to_owned() });
         for (state, expected) in interrupted {
             assert_eq!(kind(Some(Exit::Interrupted), word(state, 0)), expected, "{state}");
         }

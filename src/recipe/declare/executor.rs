@@ -2,7 +2,7 @@
 
 use super::fields::{expected, fields, text, whole_number};
 use super::stage::bytes;
-use crate::recipe::{Diagnostic, ExecutorDecl, Node, SlurmDecl};
+use crate::recipe::{AtOnce, Diagnostic, ExecutorDecl, Node, SlurmDecl};
 
 const KEYS: &[&str] = &[
     "partition",
@@ -88,7 +88,8 @@ fn slurm(node: &Node, what: &str, mut slurm: SlurmDecl, out: &mut Vec<Diagnostic
     };
     let small = |number: u64| usize::try_from(number).unwrap_or(usize::MAX);
     slurm.cpus = number("cpus", 1, 1 << 16).map(small).or(slurm.cpus);
-    slurm.at_once = number("at_once", 1, 1 << 20).map(small).or(slurm.at_once);
+    let at_once = number("at_once", 1, 1 << 20).map(small);
+    slurm.at_once = at_once.map(|most| AtOnce { most, written: what.clone() }).or(slurm.at_once);
     slurm.warn = number("warn", 1, 65_535).or(slurm.warn);
     slurm.poll = number("poll", 1, 3600).unwrap_or(slurm.poll);
     slurm.resubmit =

@@ -70,12 +70,25 @@ pub struct CellFacts {
     pub fingerprint: Option<String>,
     /// The run that made its result.
     pub run: Option<String>,
+    /// Where its result was made as something else, why it stands for what the cell has become.
+    pub accepted: Option<Accepted>,
     /// How long that took.
     pub seconds: Option<f64>,
     /// The result's size.
     pub bytes: Option<u64>,
     /// What it made.
     pub artifacts: Vec<Artifact>,
+}
+
+/// A person's word that an earlier result stands for what a cell has become.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Accepted {
+    /// Why.
+    pub reason: String,
+    /// When it was given.
+    pub time: String,
+    /// The fingerprint that the result was made as.
+    pub from: String,
 }
 
 /// Whether a cell's result is what the recipe asks for.
@@ -150,7 +163,7 @@ pub fn render(facts: &Facts) -> Result<String, StageError> {
         SyntaxConfig::builder().trim_blocks(true).lstrip_blocks(true).build().map_err(StageError::failed)?,
     );
     environment.add_filter("truncated", text::truncated);
-    environment.add_filter("seconds", text::seconds);
+    environment.add_filter("seconds", contract::seconds);
     environment.add_filter("bytes", text::bytes);
     let templates =
         [("page.html", include_str!("page/page.html")), ("macros.html", include_str!("page/macros.html"))];
@@ -196,6 +209,8 @@ struct Counts {
     current: usize,
     outdated: usize,
     missing: usize,
+    /// Made as something else and accepted.
+    accepted: usize,
     /// Made by the latest run.
     latest: usize,
 }
@@ -208,6 +223,7 @@ impl Counts {
             current: count(State::Current),
             outdated: count(State::Outdated),
             missing: count(State::Missing),
+            accepted: facts.cells.iter().filter(|cell| cell.accepted.is_some()).count(),
             latest: facts.cells.iter().filter(|cell| latest.is_some() && cell.run.as_ref() == latest).count(),
         }
     }
@@ -219,6 +235,7 @@ struct CellLine<'a> {
     name: &'a str,
     state: State,
     reason: &'a Option<String>,
+    accepted: &'a Option<Accepted>,
     seconds: Option<f64>,
     bytes: Option<u64>,
     run: &'a Option<String>,
@@ -237,6 +254,7 @@ fn cells(facts: &Facts) -> Vec<CellLine<'_>> {
             name: &cell.name,
             state: cell.state,
             reason: &cell.reason,
+            accepted: &cell.accepted,
             seconds: cell.seconds,
             bytes: cell.bytes,
             run: &cell.run,

@@ -266,7 +266,16 @@ fn what_is_missing_is_named_with_the_remedy() {
         ..CellFacts::default()
     });
     recipe.facts.cells[1].state = State::Outdated;
+    recipe.facts.cells[0].accepted = Some(Accepted {
+        reason: "only <b>the case".into(),
+        time: "2026-01-02T03:04:05Z".into(),
+        from: "0123456789abcdef".into(),
+    });
     let page = recipe.page();
     assert!(page.contains("Cells without a result: 1. Cells whose result is of an earlier state"));
     assert!(page.contains("<bdi>student[mind,3]</bdi>: missing; <bdi>never run</bdi>"));
+    assert!(page.contains("1 accepted</span>"));
+    assert!(page.contains("<bdi>only &lt;b&gt;the case</bdi> <span class=\"note\">(2026-01-02T03:04:05Z; "));
+    assert!(page.contains("made as <code>0123456789ab…</code>"));
+    assert!(page.contains("<td>up to date, accepted</td>"));
 }

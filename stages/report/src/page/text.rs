@@ -47,17 +47,6 @@ pub(super) fn head(text: &str, longest: usize) -> &str {
     text.char_indices().nth(longest).map_or(text, |(end, _)| &text[..end])
 }
 
-/// `12 s`, `3 min 05 s`.
-pub(super) fn seconds(seconds: f64) -> String {
-    let whole = seconds.round() as u64;
-    match whole {
-        0..10 => format!("{seconds:.1} s"),
-        10..60 => format!("{whole} s"),
-        60..3600 => format!("{} min {:02} s", whole / 60, whole % 60),
-        3600.. => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
 /// `12.3 MB`.
 pub(super) fn bytes(bytes: u64) -> String {
     match bytes as f64 {

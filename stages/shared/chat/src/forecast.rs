@@ -4,6 +4,9 @@ use contract::{CallEstimate, Journal, Outlook};
 
 use crate::{Completion, Endpoint, Request, Usage, session};
 
+/// So many earlier completions tell how long one is; a journal may hold millions.
+const SAMPLE: usize = 10_000;
+
 /// Adds up the requests a cell would make; those in the journal cost nothing.
 pub struct Forecast<'a> {
     endpoint: &'a Endpoint,
@@ -43,6 +46,7 @@ impl<'a> Forecast<'a> {
         let earlier: Vec<u64> = journal
             .into_iter()
             .flat_map(|journal| journal.items::<Completion>())
+            .take(SAMPLE)
             .map(|(_, completion)| completion.usage.completion_tokens)
             .collect();
         let count = earlier.len() as u64;

@@ -1,15 +1,17 @@
 //! The item journal: finished items of a cell, each under its own key, kept across kills and across cells.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fs::{self, File, OpenOptions},
-    io::{Read, Seek, SeekFrom, Write},
-    os::unix::fs::MetadataExt,
+    hash::{BuildHasher, RandomState},
+    io::{BufRead, BufReader, Seek, SeekFrom, Write},
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 
 use crate::{Digest, StageError};
 
@@ -17,17 +19,30 @@ use crate::{Digest, StageError};
 ///
 /// One append-only JSON Lines file. A line cut short by a kill is ignored and overwritten by nothing: the next
 /// append starts on a fresh line. Appends take a file lock, so two processes can share a journal.
+///
+/// Items stay in the file and are read from there when they are asked for: memory holds where each lies, some 25 to 50
+/// bytes an item however long its text.
 pub struct Journal {
     path: PathBuf,
     file: Option<Arc<File>>,
-    items: HashMap<String, serde_json::Value>,
-    /// How much of the file is in `items`.
+    /// The latest line of each key, by the key's hash. Of two keys with one hash the earlier counts as missing.
+    places: HashMap<u64, Place>,
+    hashes: RandomState,
+    /// How much of the file is in `places`.
     read: u64,
 }
 
+/// Where a line lies in the file, bytes.
+#[derive(Clone, Copy)]
+struct Place {
+    start: u64,
+    length: u32,
+}
+
 #[derive(Serialize, Deserialize)]
-struct Line<T> {
-    key: String,
+struct Line<'a, T> {
+    #[serde(borrow)]
+    key: Cow<'a, str>,
     item: T,
 }
 
@@ -39,32 +54,39 @@ pub(crate) fn place(journals: &Path, kind: &str, namespace: &impl Serialize) -> 
 impl Journal {
     /// Reads the journal at `path`; a missing file is an empty journal.
     pub fn open(path: &Path) -> Result<Self, StageError> {
-        let mut journal = Self { path: path.to_owned(), file: None, items: HashMap::new(), read: 0 };
+        let (places, hashes) = (HashMap::new(), RandomState::new());
+        let mut journal = Self { path: path.to_owned(), file: None, places, hashes, read: 0 };
         journal.refresh()?;
         Ok(journal)
     }
 
     /// Reads what others have appended meanwhile.
     fn refresh(&mut self) -> Result<(), StageError> {
-        let mut bytes = Vec::new();
-        let read = File::open(&self.path).and_then(|mut file| {
-            file.seek(SeekFrom::Start(self.read))?;
-            file.read_to_end(&mut bytes)
-        });
-        match read {
-            Ok(_) => {}
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-            Err(error) => return Err(StageError::io(&self.path)(error)),
+        if self.opened(false)?.is_none() {
+            return Ok(());
         }
+        // Through a handle of its own: over a network, opening is what shows what other machines wrote.
+        let mut lines = self.lines(self.read)?;
+        let mut line = Vec::new();
         // A line that is being written is read the next time; one that a kill cut short is closed by the next append.
-        let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        for line in bytes[..whole].split(|byte| *byte == b'\n') {
-            if let Ok(line) = serde_json::from_slice::<Line<serde_json::Value>>(line) {
-                self.items.insert(line.key, line.item);
+        while lines.read_until(b'\n', &mut line).map_err(StageError::io(&self.path))? > 0
+            && line.ends_with(b"\n")
+        {
+            if let Ok(Line { key, item: IgnoredAny }) = serde_json::from_slice(&line) {
+                self.places.insert(self.hashes.hash_one(&*key), Place::of(self.read, &line));
             }
+            self.read += line.len() as u64;
+            line.clear();
         }
-        self.read += whole as u64;
         Ok(())
+    }
+
+    fn lines(&self, from: u64) -> Result<BufReader<File>, StageError> {
+        let opened = File::open(&self.path).and_then(|mut file| {
+            file.seek(SeekFrom::Start(from))?;
+            Ok(BufReader::with_capacity(1 << 16, file))
+        });
+        opened.map_err(StageError::io(&self.path))
     }
 
     /// Tries to become the one thread of all processes on this store that works on a key. With the claim in hand, look
@@ -92,7 +114,11 @@ impl Journal {
 
     /// The finished item under a key, if it is there and still has this shape.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Option<T> {
-        self.items.get(key).and_then(|item| T::deserialize(item).ok())
+        let place = self.places.get(&self.hashes.hash_one(key))?;
+        let mut bytes = vec![0; place.length as usize];
+        self.file.as_ref()?.read_exact_at(&mut bytes, place.start).ok()?;
+        let line: Line<'_, T> = serde_json::from_slice(&bytes).ok()?;
+        (line.key == key).then_some(line.item)
     }
 
     /// Records finished items durably: when this returns, they survive a kill and a power cut.
@@ -109,53 +135,79 @@ impl Journal {
         }
         // The leading newline closes whatever a killed writer left behind.
         let mut bytes = vec![b'\n'];
+        let mut places = Vec::with_capacity(items.len());
         for (key, item) in items {
-            let item = serde_json::to_value(item)
-                .map_err(std::io::Error::from)
-                .map_err(StageError::io(&self.path))?;
-            serde_json::to_writer(&mut bytes, &Line { key: key.clone(), item: &item })
+            let start = bytes.len();
+            serde_json::to_writer(&mut bytes, &Line { key: key.into(), item })
                 .map_err(std::io::Error::from)
                 .map_err(StageError::io(&self.path))?;
             bytes.push(b'\n');
-            self.items.insert(key.clone(), item);
+            places.push((self.hashes.hash_one(key.as_str()), Place::of(start as u64, &bytes[start..])));
         }
-        let file = self.file()?;
-        rustix::fs::flock(&*file, rustix::fs::FlockOperation::LockExclusive)
-            .map_err(std::io::Error::from)
-            .and_then(|()| (&*file).write_all(&bytes))
-            .and_then(|()| {
-                rustix::fs::flock(&*file, rustix::fs::FlockOperation::Unlock).map_err(std::io::Error::from)
-            })
-            .map_err(StageError::io(&self.path))?;
+        let file = self.opened(true)?.expect("it was made");
+        let locked = |operation| rustix::fs::flock(&*file, operation).map_err(std::io::Error::from);
+        let written = locked(rustix::fs::FlockOperation::LockExclusive).and_then(|()| {
+            let end = file.metadata()?.len();
+            (&*file).write_all(&bytes)?;
+            Ok(end)
+        });
+        let end = written.and_then(|end| locked(rustix::fs::FlockOperation::Unlock).map(|()| end));
+        let end = end.map_err(StageError::io(&self.path))?;
+        for (hash, place) in places {
+            self.places.insert(hash, Place { start: end + place.start, ..place });
+        }
         Ok(Written(Some((file, self.path.clone()))))
     }
 
-    /// Every item that still has this shape, in no order.
-    pub fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = (&str, T)> {
-        self.items.iter().filter_map(|(key, item)| Some((key.as_str(), T::deserialize(item).ok()?)))
+    /// Every item that still has this shape, in the order they were finished; a journal that cannot be read has none.
+    pub fn items<T: DeserializeOwned>(&self) -> impl Iterator<Item = (String, T)> {
+        let mut lines = self.lines(0).ok();
+        let (mut line, mut start) = (Vec::new(), 0);
+        std::iter::from_fn(move || {
+            loop {
+                start += line.len() as u64;
+                line.clear();
+                if lines.as_mut()?.read_until(b'\n', &mut line).ok()? == 0 {
+                    return None;
+                }
+                let Ok(Line::<'_, T> { key, item }) = serde_json::from_slice(&line) else { continue };
+                let latest = self.places.get(&self.hashes.hash_one(&*key));
+                if latest.is_some_and(|latest| latest.start == start) {
+                    return Some((key.into_owned(), item));
+                }
+            }
+        })
     }
 
     /// How many items are recorded.
     pub fn len(&self) -> usize {
-        self.items.len()
+        self.places.len()
     }
 
     /// Whether nothing is recorded.
     pub fn is_empty(&self) -> bool {
-        self.items.is_empty()
+        self.places.is_empty()
     }
 
-    fn file(&mut self) -> Result<Arc<File>, StageError> {
+    /// The file, for reading and for appending; made where there is none, if that is wanted.
+    fn opened(&mut self, make: bool) -> Result<Option<Arc<File>>, StageError> {
         if let Some(file) = &self.file {
-            return Ok(Arc::clone(file));
+            return Ok(Some(Arc::clone(file)));
         }
-        if let Some(folder) = self.path.parent() {
+        if let Some(folder) = self.path.parent().filter(|_| make) {
             fs::create_dir_all(folder).map_err(StageError::io(folder))?;
         }
-        let file = OpenOptions::new().create(true).append(true).open(&self.path);
-        let file = Arc::new(file.map_err(StageError::io(&self.path))?);
-        self.file = Some(Arc::clone(&file));
-        Ok(file)
+        match OpenOptions::new().read(true).append(true).create(make).open(&self.path) {
+            Ok(file) => Ok(Some(Arc::clone(self.file.insert(Arc::new(file))))),
+            Err(error) if !make && error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(StageError::io(&self.path)(error)),
+        }
+    }
+}
+
+impl Place {
+    fn of(start: u64, line: &[u8]) -> Self {
+        Self { start, length: u32::try_from(line.len()).unwrap_or(u32::MAX) }
     }
 }
 
@@ -206,9 +258,40 @@ mod tests {
         assert_eq!(journal.get::<i32>("two"), Some(2));
         assert_eq!(journal.get::<i32>("three"), None);
         journal.put(&[("four".to_owned(), 4)]).unwrap();
-        let journal = Journal::open(&path).unwrap();
+        let mut journal = Journal::open(&path).unwrap();
         assert_eq!(journal.get::<i32>("four"), Some(4));
         assert_eq!(journal.len(), 3);
+
+        // Of a key that was finished twice the later item counts, here and where it is read again.
+        journal.put(&[("one".to_owned(), 10)]).unwrap();
+        for journal in [&journal, &Journal::open(&path).unwrap()] {
+            assert_eq!(journal.get::<i32>("one"), Some(10));
+            let items: Vec<(String, i32)> = journal.items().collect();
+            let wanted = [("two", 2), ("four", 4), ("one", 10)].map(|(key, item)| (key.to_owned(), item));
+            assert_eq!(items, wanted);
+            assert_eq!(journal.get::<String>("one"), None, "another shape");
+        }
+    }
+
+    #[test]
+    fn what_another_writes_in_between_moves_no_item() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.jsonl");
+        let (mut one, mut other) = (Journal::open(&path).unwrap(), Journal::open(&path).unwrap());
+        for number in 0..20 {
+            one.put(&[(format!("one {number}"), number)]).unwrap();
+            other.put(&[(format!("other {number}"), "é".repeat(number))]).unwrap();
+        }
+        let read = Journal::open(&path).unwrap();
+        assert_eq!((one.len(), other.len(), read.len()), (20, 20, 40));
+        for number in 0..20 {
+            for journal in [&one, &read] {
+                assert_eq!(journal.get(&format!("one {number}")), Some(number));
+            }
+            for journal in [&other, &read] {
+                assert_eq!(journal.get(&format!("other {number}")), Some("é".repeat(number)));
+            }
+        }
     }
 
     #[test]

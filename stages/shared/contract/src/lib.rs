@@ -31,4 +31,7 @@ pub use error::StageError;
 mod digest;
 pub use digest::Digest;
 
+mod amount;
+pub use amount::seconds;
+
 pub mod bench;
