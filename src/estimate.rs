@@ -142,6 +142,7 @@ fn tokens(ports: &[Port], record: &CellRecord, store: &Store) -> (u64, u64) {
             | ArtifactType::Rationales
             | ArtifactType::Mistakes
             | ArtifactType::Model
+            | ArtifactType::Snapshots
             | ArtifactType::Assistant
             | ArtifactType::Figures
             | ArtifactType::Table

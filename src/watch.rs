@@ -9,6 +9,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+use contract::seconds;
 use ratatui::{
     Frame,
     layout::{Constraint, Layout, Rect},
@@ -22,7 +23,7 @@ use serde_json::Value;
 use crate::{
     graph::Graph,
     log::{now, told},
-    reporter::{Reporter, counted, seconds},
+    reporter::{Reporter, counted},
     run::{CellEvent, Listener},
 };
 
