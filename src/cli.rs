@@ -8,6 +8,7 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    time::Instant,
 };
 
 use clap::{CommandFactory, Parser, Subcommand};
@@ -326,7 +327,7 @@ enum Command {
     Schema,
     /// List what this build and machine can compute on
     Backends {
-        /// Also compute something small on each that is usable
+        /// Also let a small model generate and train on each that is usable, and compare it with flex
         #[arg(long)]
         test: bool,
     },
@@ -590,11 +591,12 @@ fn backends(kinds: &Kinds, test: bool) -> u8 {
     let (mut text, mut code) = (String::new(), exit::DONE);
     for name in kinds.backends {
         let report = (kinds.backend_report)(name);
+        let started = Instant::now();
         let state = match (&report.problem, test) {
             (Some((problem, help)), _) => format!("{problem}; {help}"),
             (None, false) => "usable".to_owned(),
             (None, true) => match (kinds.backend_test)(name) {
-                Ok(result) => format!("usable: {result}"),
+                Ok(result) => format!("usable: {result}, {:.1} s", started.elapsed().as_secs_f64()),
                 Err(problem) => {
                     code = exit::FAILED;
                     format!("fails its test: {problem}")

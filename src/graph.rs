@@ -557,8 +557,8 @@ fn resolve_backend(
     }
     if let Some(dtype) = &recipe.dtype {
         if !kinds.dtypes.contains(&dtype.value.as_str()) {
-            let message = format!("no backend computes in dtype `{}`", dtype.value);
-            let help = format!("dtypes: {}", kinds.dtypes.join(", "));
+            let message = format!("no recipe computes in dtype `{}`", dtype.value);
+            let help = format!("dtypes: {}; a kind may have one of its own", kinds.dtypes.join(", "));
             mistakes.push(Diagnostic::at(dtype.span, message).help(help));
         }
         backend.dtype.clone_from(&dtype.value);

@@ -23,11 +23,11 @@ pub struct Kinds {
     pub render_report: fn(&Facts) -> Result<String, StageError>,
     /// Backends a recipe may name, built in or not.
     pub backends: &'static [&'static str],
-    /// Number formats that some backend computes in.
+    /// Number formats that a recipe may name.
     pub dtypes: &'static [&'static str],
     /// Says what this build and machine can do with a backend.
     pub backend_report: fn(&str) -> BackendReport,
-    /// Computes something small on a backend and compares it with the default one.
+    /// Lets a small model generate and train on a backend, and compares it with the default one.
     pub backend_test: fn(&str) -> Result<String, String>,
     /// Asks the model in a folder, hands over its answer piece by piece, and says whether it was cut at its limit.
     pub ask: AskModel,
@@ -178,8 +178,13 @@ mod backends {
     }
 
     pub(super) fn test(name: &str) -> Result<String, String> {
-        let test = lm::device::self_test(name).map_err(|error| error.to_string())?;
-        Ok(format!("a small computation is off by at most {:.1e}", test.max_error))
+        let test = lm::self_test(name).map_err(|error| error.to_string())?;
+        let lm::SelfTest { tokens, loss, gradient_norm, weight } = test;
+        Ok(format!(
+            "{tokens} tokens alike, a training step off by at most {:.1e} (loss {loss:.1e}, gradient norm \
+             {gradient_norm:.1e}, weights {weight:.1e})",
+            loss.max(gradient_norm).max(weight)
+        ))
     }
 
     pub(super) fn ask(ask: &Ask<'_>, on_text: &mut dyn FnMut(&str)) -> Result<bool, AskError> {

@@ -114,7 +114,7 @@ fn wrong_names_on_the_command_line_get_a_suggestion() {
 }
 
 #[test]
-fn kinds_schema_completions_and_backends_print_data() {
+fn kinds_schema_and_completions_print_data() {
     let project = Project::retort();
     let kinds = project.run(&["kinds"]).expect(0).stdout;
     assert!(kinds.contains("dataset: "), "{kinds}");
@@ -128,7 +128,6 @@ fn kinds_schema_completions_and_backends_print_data() {
     let schema: serde_json::Value = serde_json::from_str(&project.run(&["schema"]).expect(0).stdout).unwrap();
     assert_eq!(schema["title"], "retort recipe");
     assert!(project.run(&["completions", "bash"]).expect(0).stdout.contains("_retort"));
-    assert!(project.run(&["backends"]).expect(0).stdout.contains("flex"));
 }
 
 #[test]

@@ -13,6 +13,9 @@ mod slurm;
 
 mod audit;
 
+#[cfg(feature = "burn")]
+mod backends;
+
 mod commands;
 
 mod devices;

@@ -9,6 +9,7 @@ use lm::{
     batch::{Batch, Sequence, collate_rows, row_length},
     llama::Llama,
     paths::{flat_groups, pack},
+    precision::Precision,
     train::Trainer,
 };
 
@@ -127,6 +128,7 @@ impl Cut {
         self,
         loss: Tensor<1>,
         trainer: &mut Trainer<Llama>,
+        precision: Precision,
         rows: &[Row],
         tokens_at_once: usize,
     ) {
@@ -137,7 +139,8 @@ impl Cut {
         let of_log_probs = self.log_probs.and_then(|log_probs| log_probs.grad(&gradients));
         let (mut row, mut target, mut position) = (0, 0, 0);
         for group in groups(&packed(rows, tokens_at_once), tokens_at_once) {
-            let Part { losses, targets, log_probs, .. } = Part::of(&trainer.model, group, needs);
+            let Part { losses, targets, log_probs, .. } =
+                Part::of(&precision.of(&trainer.model), group, needs);
             let terms = [
                 along(Some(losses), &of_losses, &mut row),
                 along(targets, &of_targets, &mut target),

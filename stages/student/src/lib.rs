@@ -36,6 +36,7 @@ use lm::{
     LanguageModel,
     lora::{self, LoraConfig},
     paths::Paths,
+    precision::Precision,
 };
 use objectives::Rationales;
 use schemars::JsonSchema;
@@ -83,6 +84,10 @@ pub struct StudentParams {
     /// other: the activations of a whole batch never exist together. Slower by about a third. Default: false.
     #[serde(default)]
     pub gradient_checkpointing: bool,
+    /// Number format of forward and backward passes: `f32`, or `bf16` on a backend that computes in it. Weights, their
+    /// gradients and the optimizer's state are 32-bit floats either way. Default: `f32`.
+    #[serde(default)]
+    pub dtype: Precision,
     /// Peak learning rate of AdamW, on a cosine to 0. Default: 2e-5.
     #[serde(default = "default_learning_rate")]
     pub learning_rate: f64,
@@ -250,6 +255,7 @@ impl Stage for Student {
             return fs::write(&metrics, "").map_err(StageError::io(&metrics));
         }
         let device = lm::device::open(context.backend())?;
+        params.dtype.check(context.backend(), &device)?;
         let base = LanguageModel::load(&base.path, &device)?;
         let paths = read_paths(&params, &base, context)?;
         let objective = objectives::open(&params.objective, &paths, &device, context)?;

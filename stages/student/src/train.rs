@@ -110,15 +110,17 @@ pub(crate) fn train(
             };
             let observed = rows(paths, batch, &passes, Pass::Observe);
             if !observed.is_empty() {
-                let seen =
-                    forward::run(&trainer.valid(), &observed, Needs::default(), params.tokens_at_once)?;
+                let model = params.dtype.of(&trainer.valid());
+                let seen = forward::run(&model, &observed, Needs::default(), params.tokens_at_once)?;
                 note(&seen.rows, &seen.values);
             }
             let learned = rows(paths, batch, &passes, Pass::Learn);
-            let valid = params.gradient_checkpointing.then(|| trainer.valid());
-            let model = valid.as_ref().unwrap_or(&trainer.model);
-            let mut seen = forward::run(model, &learned, objective.needs(step), params.tokens_at_once)?;
-            let cut = valid.is_some().then(|| Cut::new(&mut seen));
+            let model = match params.gradient_checkpointing {
+                true => params.dtype.of(&trainer.valid()),
+                false => params.dtype.of(&trainer.model),
+            };
+            let mut seen = forward::run(&model, &learned, objective.needs(step), params.tokens_at_once)?;
+            let cut = params.gradient_checkpointing.then(|| Cut::new(&mut seen));
             note(&seen.rows, &seen.values);
             log.total("paths", seen.rows.len() as f64);
             let targets = seen.rows.iter().map(|row| row.sequence.continuation().len());
@@ -133,7 +135,7 @@ pub(crate) fn train(
             };
             let loss = objective.loss(&forward, &mut log).div_scalar(in_step.len() as f64);
             match cut {
-                Some(cut) => cut.go_on(loss, &mut trainer, &learned, params.tokens_at_once),
+                Some(cut) => cut.go_on(loss, &mut trainer, params.dtype, &learned, params.tokens_at_once),
                 None => trainer.accumulate(loss),
             }
         }

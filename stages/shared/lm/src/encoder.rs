@@ -297,4 +297,4 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<T, LmError> {
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
-mod tests;
+pub(crate) mod tests;

@@ -9,8 +9,9 @@ use burn::tensor::{Bool, Device, Tensor, TensorData};
 
 use crate::{
     LanguageModel,
-    batch::{Sequence, encode_example},
-    llama::{Llama, LlamaConfig, LlamaSize},
+    batch::Sequence,
+    llama::{Llama, LlamaConfig},
+    self_test,
     tokenizer::Tokenizer,
 };
 
@@ -43,13 +44,14 @@ pub(crate) fn assert_reference_logits(name: &str, model: &LanguageModel, toleran
     let reference = reference(name);
     let tokens: Vec<Vec<i32>> = serde_json::from_value(reference["tokens"].clone()).unwrap();
     let expected: Vec<Vec<Vec<f64>>> = serde_json::from_value(reference["logits"].clone()).unwrap();
+    let device = &model.model.device();
     let (batch, length, columns) = (tokens.len(), tokens[0].len(), expected[0][0].len());
     let places: Vec<i32> = (0..batch * length).map(|i| (i % length) as i32).collect();
     let mask: Vec<bool> = (0..batch * length * length).map(|i| i % length <= i / length % length).collect();
     let hidden = model.model.hidden(
-        Tensor::from_data(TensorData::new(tokens.concat(), [batch, length]), &device()),
-        Tensor::from_data(TensorData::new(places, [batch, length]), &device()),
-        Tensor::<3, Bool>::from_data(TensorData::new(mask, [batch, length, length]), &device()),
+        Tensor::from_data(TensorData::new(tokens.concat(), [batch, length]), device),
+        Tensor::from_data(TensorData::new(places, [batch, length]), device),
+        Tensor::<3, Bool>::from_data(TensorData::new(mask, [batch, length, length]), device),
     );
     let width = hidden.dims()[2];
     let logits = model.model.logits(hidden.reshape([batch * length, width])).narrow(1, 0, columns);
@@ -83,20 +85,11 @@ pub(crate) fn say(text: &str) {
 }
 
 pub(crate) fn tokenizer() -> Tokenizer {
-    let texts = (0..40).map(|i| format!("{i} plus {} is how much? The answer is {}", i % 7, i + i % 7));
-    Tokenizer::train(texts, 300).unwrap()
+    self_test::tokenizer().unwrap()
 }
 
 pub(crate) fn config() -> LlamaConfig {
-    let size = LlamaSize {
-        hidden_size: 32,
-        intermediate_size: 48,
-        num_hidden_layers: 2,
-        num_attention_heads: 4,
-        num_key_value_heads: 2,
-        vocab_size: 300,
-    };
-    LlamaConfig::new(size, 1, 0)
+    self_test::config()
 }
 
 pub(crate) fn llama(seed: u64) -> Llama {
@@ -109,15 +102,7 @@ pub(crate) fn language_model(seed: u64) -> LanguageModel {
 
 /// Sums with answers of different lengths.
 pub(crate) fn sequences(count: usize) -> Vec<Sequence> {
-    let tokenizer = tokenizer();
-    let example = |i: usize| {
-        let (a, b) = (3 * i + 1, 7 * i % 10);
-        let suffix = format!(" The answer is {}", a + b);
-        let steps = " so".repeat(i % 3);
-        let prompt = tokenizer.encode(&format!("{a} plus {b} is how much?")).unwrap();
-        encode_example(&tokenizer, &prompt, &(steps + &suffix), &suffix).unwrap()
-    };
-    (0..count).map(example).collect()
+    self_test::sequences(&tokenizer(), count).unwrap()
 }
 
 pub(crate) fn assert_close(found: &[f64], expected: &[f64], tolerance: f64) {

@@ -32,6 +32,14 @@ fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
     x.dtype() == DType::F32 && is_flex(x.device())
 }
 
+/// The tensor in at least 32 bits: sums over many values are kept in no fewer.
+fn wide<const D: usize>(x: Tensor<D>) -> Tensor<D> {
+    match x.dtype() {
+        DType::BF16 | DType::F16 => x.cast(DType::F32),
+        _ => x,
+    }
+}
+
 /// Rows for which a product takes as long as reading the weight once; a general product rearranges it first.
 const FEW_ROWS: usize = 4;
 
@@ -114,7 +122,7 @@ pub(crate) fn rms_norm(x: Tensor<2>, gamma: Tensor<1>, epsilon: f64) -> Tensor<2
         return Tensor::from_dispatch(out);
     }
     let dtype = x.dtype();
-    let root = (x.clone().cast(DType::F32).square().mean_dim(1) + epsilon).sqrt();
+    let root = (wide(x.clone()).square().mean_dim(1) + epsilon).sqrt();
     (x / root.cast(dtype)) * gamma.unsqueeze()
 }
 
@@ -205,21 +213,23 @@ pub(crate) fn masked_softmax(scores: Tensor<4>, mask: &Arc<Mask>) -> Tensor<4> {
     if on_flex(&scores) {
         return Tensor::from_dispatch(Dispatch::masked_softmax(scores.into_dispatch(), Arc::clone(mask)));
     }
+    let dtype = scores.dtype();
+    let scores = wide(scores);
     let bias = mask.bias(&scores.device()).cast(scores.dtype());
-    activation::softmax(scores + bias, 3)
+    activation::softmax(scores + bias, 3).cast(dtype)
 }
 
-/// Log-probabilities of each row of logits.
+/// Log-probabilities of each row of logits, in at least 32 bits.
 pub(crate) fn log_softmax(logits: Tensor<2>) -> Tensor<2> {
     if on_flex(&logits) {
         return Tensor::from_dispatch(Dispatch::log_softmax_rows(logits.into_dispatch()));
     }
-    activation::log_softmax(logits, 1)
+    activation::log_softmax(wide(logits), 1)
 }
 
 /// How little each state expects its target: the cross-entropy of `softmax(states table^T)`, in nats.
 ///
-/// Only so many logits exist at once, see [`LOGITS_AT_ONCE`].
+/// Only so many logits exist at once, see [`LOGITS_AT_ONCE`]. The output has at least 32 bits.
 ///
 /// # Shapes
 ///
@@ -247,7 +257,7 @@ fn cross_entropy_at_once(
     let [rows, _] = states.dims();
     let targets: Vec<i32> = targets.iter().map(|target| target.cast_signed()).collect();
     let targets = Tensor::from_data(TensorData::new(targets, [rows, 1]), &states.device());
-    let logits = states.matmul(table.transpose());
+    let logits = wide(states.matmul(table.transpose()));
     activation::log_softmax(logits, 1).gather(1, targets).neg().reshape([rows])
 }
 

@@ -6,6 +6,11 @@
 
 pub mod device;
 
+pub mod precision;
+
+mod self_test;
+pub use self_test::{SelfTest, self_test};
+
 mod fused;
 pub use fused::{Mask, Span};
 
@@ -64,6 +69,10 @@ pub mod assistant;
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod fixture;
+
+#[cfg(all(test, any(feature = "wgpu", feature = "tch")))]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod backends;
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]

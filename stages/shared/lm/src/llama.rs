@@ -255,7 +255,7 @@ impl Cache {
         let [batch, heads, new, size] = keys.dims();
         let end = self.length + new;
         let (mut all_keys, mut all_values) = self.layers[layer].take().unwrap_or_else(|| {
-            let empty = || Tensor::zeros([batch, heads, self.capacity, size], &keys.device());
+            let empty = || Tensor::zeros([batch, heads, self.capacity, size], (&keys.device(), keys.dtype()));
             (empty(), empty())
         });
         // In place: nobody else holds the buffers.

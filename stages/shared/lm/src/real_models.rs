@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::{Bool, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Bool, Device, Tensor, TensorData, activation::log_softmax};
 use serde::Deserialize;
 
 use crate::{
@@ -26,10 +26,10 @@ struct Reference {
 
 /// One prompt; torch computed on the CPU in 32-bit floats, from the values that the GGUF file stands for.
 #[derive(Deserialize)]
-struct Case {
+pub(crate) struct Case {
     prompt: String,
     rendered: String,
-    ids: Vec<u32>,
+    pub(crate) ids: Vec<u32>,
     mean_nll_of_prompt: f64,
     last_top8: Vec<(u32, f64)>,
     last_logits_first8: Vec<f64>,
@@ -61,7 +61,7 @@ fn reference(shared: &Path) -> Reference {
 /// Logits after every token of a text, `[length, vocab_size]`.
 fn logits(model: &LanguageModel, ids: &[u32]) -> Tensor<2> {
     let length = ids.len();
-    let device = fixture::device();
+    let device = model.model.device();
     let tokens: Vec<i32> = ids.iter().map(|id| *id as i32).collect();
     let places: Vec<i32> = (0..length as i32).collect();
     let mask: Vec<bool> = (0..length * length).map(|i| i % length <= i / length).collect();
@@ -78,39 +78,44 @@ fn values(tensor: Tensor<2>) -> Vec<f64> {
     tensor.into_data().iter::<f64>().collect()
 }
 
-#[test]
-fn smollm2_out_of_a_gguf_file_is_what_transformers_computes() {
-    let (Some(models), Some(shared)) = (model_folder(), folder("RETORT_SHARED_DATA")) else { return };
+/// SmolLM2-135M-Instruct on a device, with the reference's eight prompts, where they are at hand.
+pub(crate) fn smollm2(device: &Device) -> Option<(LanguageModel, Vec<Case>)> {
+    let (models, shared) = (model_folder()?, folder("RETORT_SHARED_DATA")?);
     // The folder holds nothing but one `.gguf` file.
-    let model = LanguageModel::load(&models.join("smollm2-135m-instruct"), &fixture::device()).unwrap();
+    let model = LanguageModel::load(&models.join("smollm2-135m-instruct"), device).unwrap();
     let cases = reference(&shared).cases;
     assert_eq!(cases.len(), 8);
-    for case in &cases {
-        let text = &case.rendered;
-        assert_eq!(model.tokenizer.encode_rendered(text).unwrap(), case.ids, "{text}");
+    Some((model, cases))
+}
 
-        let logits = logits(&model, &case.ids);
-        let [length, vocab_size] = logits.dims();
-        assert_eq!(vocab_size, 49152);
-        let last = logits.clone().narrow(0, length - 1, 1);
-        let found = values(last.clone().narrow(1, 0, 8));
-        for (found, expected) in found.iter().zip(&case.last_logits_first8) {
-            assert!((found - expected).abs() < 2e-3, "{text}: {found} is not {expected}");
-        }
-        let last = values(last);
-        for (id, expected) in &case.last_top8 {
-            let found = last[*id as usize];
-            assert!((found - expected).abs() < 2e-3, "{text}: token {id}: {found} is not {expected}");
-        }
-        let next: Vec<i32> = case.ids[1..].iter().map(|id| *id as i32).collect();
-        let next = Tensor::from_data(TensorData::new(next, [length - 1, 1]), &fixture::device());
-        let told = log_softmax(logits.narrow(0, 0, length - 1), 1).gather(1, next);
-        let nll = -values(told).iter().sum::<f64>() / (length - 1) as f64;
-        let expected = case.mean_nll_of_prompt;
-        assert!((nll - expected).abs() < 1e-4, "{text}: {nll} is not {expected}");
+/// Tokens, logits and losses of a prompt are the reference's.
+pub(crate) fn assert_reads_as_transformers(model: &LanguageModel, case: &Case) {
+    let text = &case.rendered;
+    assert_eq!(model.tokenizer.encode_rendered(text).unwrap(), case.ids, "{text}");
+
+    let logits = logits(model, &case.ids);
+    let [length, vocab_size] = logits.dims();
+    assert_eq!(vocab_size, 49152);
+    let last = logits.clone().narrow(0, length - 1, 1);
+    let found = values(last.clone().narrow(1, 0, 8));
+    for (found, expected) in found.iter().zip(&case.last_logits_first8) {
+        assert!((found - expected).abs() < 2e-3, "{text}: {found} is not {expected}");
     }
+    let last = values(last);
+    for (id, expected) in &case.last_top8 {
+        let found = last[*id as usize];
+        assert!((found - expected).abs() < 2e-3, "{text}: token {id}: {found} is not {expected}");
+    }
+    let next: Vec<i32> = case.ids[1..].iter().map(|id| *id as i32).collect();
+    let next = Tensor::from_data(TensorData::new(next, [length - 1, 1]), &logits.device());
+    let told = log_softmax(logits.narrow(0, 0, length - 1), 1).gather(1, next);
+    let nll = -values(told).iter().sum::<f64>() / (length - 1) as f64;
+    let expected = case.mean_nll_of_prompt;
+    assert!((nll - expected).abs() < 1e-4, "{text}: {nll} is not {expected}");
+}
 
-    // Side by side, cached: the other way through the model.
+/// The prompts are continued as the reference continues them: side by side, cached, the other way through the model.
+pub(crate) fn assert_writes_as_transformers(model: &LanguageModel, cases: &[Case]) {
     let prompter = Prompter::new(&model.tokenizer).unwrap();
     let request = |case: &Case| {
         let prompt = prompter.text(&case.prompt).unwrap();
@@ -128,6 +133,13 @@ fn smollm2_out_of_a_gguf_file_is_what_transformers_computes() {
     for (case, written) in cases.iter().zip(written) {
         assert_eq!(written, case.greedy_ids, "{}", case.rendered);
     }
+}
+
+#[test]
+fn smollm2_out_of_a_gguf_file_is_what_transformers_computes() {
+    let Some((model, cases)) = smollm2(&fixture::device()) else { return };
+    cases.iter().for_each(|case| assert_reads_as_transformers(&model, case));
+    assert_writes_as_transformers(&model, &cases);
 }
 
 #[test]

@@ -114,7 +114,7 @@ pub struct Trainer<M> {
     pub options: TrainOptions,
     step: usize,
     /// First and second moment, by parameter path, flat.
-    moments: BTreeMap<String, (Tensor<1>, Tensor<1>)>,
+    pub(crate) moments: BTreeMap<String, (Tensor<1>, Tensor<1>)>,
     /// Gradients summed since the last step, by parameter path, flat.
     gradients: BTreeMap<String, Tensor<1>>,
 }

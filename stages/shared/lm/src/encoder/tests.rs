@@ -139,6 +139,11 @@ fn what_cannot_be_honoured_is_named() {
 
 #[test]
 fn all_minilm_l6_v2_embeds_as_published() {
+    assert_embeds_as_published(&fixture::device());
+}
+
+/// all-MiniLM-L6-v2 on a device, where it is at hand.
+pub(crate) fn assert_embeds_as_published(device: &Device) {
     /// A case of `all-minilm-l6-v2.json`; its numbers are rounded to six decimals.
     #[derive(Deserialize)]
     struct Case {
@@ -160,7 +165,7 @@ fn all_minilm_l6_v2_embeds_as_published() {
     let Some(folder) = fixture::test_model("all-minilm-l6-v2") else { return };
     let Some(reference) = fixture::shared_data("reference/all-minilm-l6-v2.json") else { return };
     let reference: Reference = read_json(&reference).unwrap();
-    let encoder = load(&folder).unwrap();
+    let encoder = SentenceEncoder::load(&folder, device).unwrap();
     let texts: Vec<Segments> =
         reference.cases.iter().map(|case| encoder.encode(&case.text, None).unwrap()).collect();
     let mut largest = 0.0f64;
@@ -173,7 +178,7 @@ fn all_minilm_l6_v2_embeds_as_published() {
     for (case, text) in reference.cases.iter().zip(&texts) {
         assert_eq!(case.ids, text.tokens, "{}", case.text);
     }
-    fixture::say(&format!("all-MiniLM-L6-v2: embeddings off by at most {largest:.1e}"));
+    fixture::say(&format!("all-MiniLM-L6-v2 on {device:?}: embeddings off by at most {largest:.1e}"));
     assert!(largest < 1e-5, "{largest}");
 
     let pair = encoder.encode("How many hens?", Some("Let x be the number of hens.")).unwrap();
