@@ -16,7 +16,7 @@ pub fn estimates(graph: &Graph, plan: &Plan, store: &Store) -> BTreeMap<usize, E
     let mut estimates: BTreeMap<usize, Estimate> = BTreeMap::new();
     let journals = store.root().join("journals");
     for (&index, decision) in &plan.decisions {
-        if matches!(decision, Decision::Reuse { .. }) {
+        if matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. }) {
             continue;
         }
         let cell = &graph.cells[index];
@@ -24,7 +24,7 @@ pub fn estimates(graph: &Graph, plan: &Plan, store: &Store) -> BTreeMap<usize, E
             Some(Decision::Reuse { outputs, .. }) => {
                 Foreseen { path: outputs.get(source.port).map(|digest| store.object(digest)), records: None }
             }
-            Some(Decision::Run { .. } | Decision::Undecided { .. }) | None => {
+            Some(Decision::Fetch { .. } | Decision::Run { .. } | Decision::Undecided { .. }) | None => {
                 let records = estimates.get(&source.cell).and_then(|estimate| estimate.records);
                 Foreseen { path: None, records }
             }
@@ -56,7 +56,7 @@ pub struct StageTime {
 pub fn times(graph: &Graph, plan: &Plan, store: &Store, history: &History) -> Vec<StageTime> {
     let mut waiting: BTreeMap<usize, usize> = BTreeMap::new();
     for (cell, decision) in &plan.decisions {
-        if !matches!(decision, Decision::Reuse { .. }) {
+        if !matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. }) {
             *waiting.entry(graph.cells[*cell].stage).or_default() += 1;
         }
     }
