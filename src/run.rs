@@ -197,6 +197,8 @@ struct Loop<'a> {
     running: BTreeMap<usize, Running>,
     /// Cells that the remote cache is being asked for.
     fetching: BTreeMap<usize, Ready>,
+    /// Their fingerprints, each of one of them.
+    fetched_for: HashSet<Fingerprint>,
     /// Results on their way to the remote cache.
     sending: usize,
     /// What the courier is to do.
@@ -241,6 +243,7 @@ pub fn run<'a>(
         ready: BTreeMap::new(),
         running: BTreeMap::new(),
         fetching: BTreeMap::new(),
+        fetched_for: HashSet::new(),
         sending: 0,
         errands: Vec::new(),
         dead: HashSet::new(),
@@ -349,6 +352,7 @@ impl Loop<'_> {
             {
                 let fingerprint = ready.fingerprint.clone();
                 let ports = self.graph.cells[cell].kind.outputs();
+                self.fetched_for.insert(fingerprint.clone());
                 self.errands.push(Errand::Fetch { cell, fingerprint, ports });
                 self.fetching.insert(cell, ready);
             } else {
@@ -361,7 +365,7 @@ impl Loop<'_> {
     /// Whether a cell of this fingerprint is being computed or fetched, and will finish for its twins too.
     fn is_away(&self, fingerprint: &Fingerprint) -> bool {
         self.running.values().any(|running| running.fingerprint == *fingerprint)
-            || self.fetching.values().any(|fetching| fetching.fingerprint == *fingerprint)
+            || self.fetched_for.contains(fingerprint)
     }
 
     /// The remote cache was asked for a cell.
@@ -371,6 +375,7 @@ impl Loop<'_> {
         result: Result<Option<CellRecord>, RemoteError>,
     ) -> Result<(), StoreError> {
         let ready = self.fetching.remove(&cell).expect("only cells that are fetched come");
+        self.fetched_for.remove(&ready.fingerprint);
         match result {
             Ok(Some(record)) => {
                 self.history.note(&self.graph.cells[cell].name.0, &ready.fingerprint);
@@ -479,11 +484,10 @@ impl Loop<'_> {
         let cells: Vec<usize> = self.ready.keys().copied().filter(there).collect();
         let mut taken: HashSet<Fingerprint> =
             self.running.values().map(|running| running.fingerprint.clone()).collect();
-        taken.extend(self.fetching.values().map(|fetching| fetching.fingerprint.clone()));
         let mut tasks = Vec::new();
         for cell in cells {
             let fingerprint = self.ready[&cell].fingerprint.clone();
-            if taken.contains(&fingerprint) {
+            if taken.contains(&fingerprint) || self.fetched_for.contains(&fingerprint) {
                 continue; // Its twin will finish for both.
             }
             let reattaches = executor.reattaches(&fingerprint);

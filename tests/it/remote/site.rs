@@ -79,8 +79,8 @@ impl Site {
         Some(site)
     }
 
-    /// Whether anybody may write to it, without credentials.
-    pub(crate) fn takes_unsigned(&self) -> bool {
+    /// Whether it lets anybody write, whatever the signature says.
+    pub(crate) fn believes_signatures(&self) -> bool {
         self.server.is_some()
     }
 
@@ -141,8 +141,11 @@ impl Site {
     fn ask(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
+        let user = "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/s3/aws4_request";
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n",
+            "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\
+             Content-Type: application/octet-stream\r\n\
+             Authorization: {user}, SignedHeaders=host, Signature=0\r\n\r\n",
             self.address
         );
         stream.write_all(head.as_bytes()).unwrap();
