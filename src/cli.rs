@@ -19,6 +19,7 @@ use crate::{
     lock::LockError,
     log::describe,
     recipe::{Diagnostics, Recipe},
+    remote::{Access, RemoteError},
     reporter::{counted, say},
     secrets::MissingSecret,
     store::{Store, StoreError, Use},
@@ -34,6 +35,7 @@ mod inspect;
 mod models;
 mod report;
 mod schema;
+mod share;
 mod work;
 
 /// What the process's exit code means.
@@ -46,7 +48,7 @@ pub mod exit {
     pub const BAD_INPUT: u8 = 2;
     /// A cell or a backend's test failed, or the store could not be used.
     pub const FAILED: u8 = 3;
-    /// For `plan`: there is work to do.
+    /// For `plan` and `pull`: there is work to do.
     pub const WORK_TO_DO: u8 = 4;
     /// The user interrupted the run.
     pub const INTERRUPTED: u8 = 130;
@@ -64,7 +66,7 @@ struct Arguments {
 }
 
 const EXIT_CODES: &str = "Exit codes: 0 done; 1 a bug in retort; 2 bad recipe or arguments; 3 a cell failed; \
-4 `plan` found work to do; 130 interrupted";
+4 `plan` or `pull` found work to do; 130 interrupted";
 
 #[derive(clap::Args)]
 struct RecipeArguments {
@@ -76,6 +78,16 @@ struct RecipeArguments {
     /// What to compute on, in place of the recipe's `backend`
     #[arg(long)]
     backend: Option<String>,
+}
+
+#[derive(clap::Args)]
+struct RemoteArguments {
+    /// A remote cache, in place of the recipe's: `s3://bucket/prefix`, `gs://..`, `az://..`, a folder, or `none`
+    #[arg(long, env = "RETORT_REMOTE", hide_env_values = true, value_name = "URL")]
+    remote: Option<String>,
+    /// What runs do with it, in place of what the recipe says
+    #[arg(long, env = "RETORT_REMOTE_ACCESS", value_enum, value_name = "ACCESS")]
+    remote_access: Option<Access>,
 }
 
 #[derive(Subcommand)]
@@ -105,6 +117,8 @@ enum Command {
         /// Refuse to differ from the recipe's lock
         #[arg(long)]
         locked: bool,
+        #[command(flatten)]
+        remote: RemoteArguments,
     },
     /// Say what would run and why; exit code 4 if anything would
     Plan {
@@ -118,6 +132,8 @@ enum Command {
         /// Print JSON
         #[arg(long)]
         json: bool,
+        #[command(flatten)]
+        remote: RemoteArguments,
     },
     /// Say why one cell would run, field by field
     Why {
@@ -155,6 +171,33 @@ enum Command {
         /// Let `gc` remove it again; the file stays
         #[arg(long, conflicts_with = "targets")]
         unpin: bool,
+    },
+    /// Send finished cells to the remote cache
+    Push {
+        /// The recipe; without one, everything in the store
+        recipe: Option<PathBuf>,
+        /// Cells, stages or tables to send with all they need; everything by default
+        targets: Vec<String>,
+        /// Replace a value of the recipe: `--set vars.data=../data`
+        #[arg(long = "set", value_name = "PATH=VALUE")]
+        sets: Vec<String>,
+        /// What was computed on, in place of the recipe's `backend`
+        #[arg(long)]
+        backend: Option<String>,
+        /// Write over what is there
+        #[arg(long)]
+        over: bool,
+        #[command(flatten)]
+        remote: RemoteArguments,
+    },
+    /// Bring finished cells of a recipe from the remote cache; exit code 4 if some are not there
+    Pull {
+        #[command(flatten)]
+        recipe: RecipeArguments,
+        /// Cells, stages or tables to bring with all they need; everything by default
+        targets: Vec<String>,
+        #[command(flatten)]
+        remote: RemoteArguments,
     },
     /// Find every mistake in recipes, without running anything
     Check {
@@ -356,6 +399,8 @@ enum CliError {
     #[error(transparent)]
     Lock(#[from] LockError),
     #[error(transparent)]
+    Remote(#[from] RemoteError),
+    #[error(transparent)]
     Stage(#[from] contract::StageError),
     #[error("{}", join(.0, ToString::to_string))]
     Secrets(Vec<MissingSecret>),
@@ -380,7 +425,9 @@ impl CliError {
             | Self::Asked { .. }
             | Self::Backend { .. }
             | Self::Secrets(_) => exit::BAD_INPUT,
-            Self::Store(_) | Self::Stage(_) | Self::Write { .. } => exit::FAILED,
+            Self::Remote(RemoteError::NotBuilt | RemoteError::Open { .. }) => exit::BAD_INPUT,
+            Self::Remote(RemoteError::Interrupted) => exit::INTERRUPTED,
+            Self::Store(_) | Self::Stage(_) | Self::Write { .. } | Self::Remote(_) => exit::FAILED,
         }
     }
 
@@ -388,6 +435,7 @@ impl CliError {
         match self {
             Self::Target(error) => error.help(),
             Self::Stage(error) => error.help().map(str::to_owned),
+            Self::Remote(error) => error.help().map(str::to_owned),
             Self::Secrets(missing) => Some(join(missing, MissingSecret::help)),
             Self::Asked { help, .. } => help.clone(),
             Self::Backend { help, .. } => Some(help.clone()),
@@ -443,19 +491,32 @@ fn quiet_worker_panics() {
 fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> {
     let store = || Ok::<_, CliError>(Store::open(&arguments.store, Use::Shared)?);
     match arguments.command {
-        Command::Run { recipe, targets, jobs, fail_fast, quiet, watch, locked, devices } => {
+        Command::Run { recipe, targets, jobs, fail_fast, quiet, watch, locked, devices, remote } => {
             let graph = load(kinds, &recipe)?;
+            let remote = share::if_there(&remote, &graph)?;
             work::run(
                 kinds,
                 &graph,
                 &store()?,
                 &recipe.recipe,
                 &targets,
-                work::Settings { jobs, fail_fast, quiet, watch, locked, devices },
+                work::Settings { jobs, fail_fast, quiet, watch, locked, devices, remote },
             )
         }
-        Command::Plan { recipe, targets, all, json } => {
-            work::plan(&load(kinds, &recipe)?, &store()?, &targets, all, json)
+        Command::Plan { recipe, targets, all, json, remote } => {
+            let graph = load(kinds, &recipe)?;
+            let remote = share::if_there(&remote, &graph)?;
+            work::plan(&graph, &store()?, &targets, remote.as_deref(), all, json)
+        }
+        Command::Push { recipe, targets, sets, backend, over, remote } => {
+            let arguments = recipe.map(|recipe| RecipeArguments { recipe, sets, backend });
+            let graph = arguments.map(|arguments| load(kinds, &arguments)).transpose()?;
+            let remote = share::open(&remote, graph.as_ref())?;
+            share::push(graph.as_ref(), &store()?, &remote, &targets, over)
+        }
+        Command::Pull { recipe, targets, remote } => {
+            let graph = load(kinds, &recipe)?;
+            share::pull(&graph, &store()?, &share::open(&remote, Some(&graph))?, &targets)
         }
         Command::Why { recipe, cell } => work::why(&load(kinds, &recipe)?, &store()?, &cell),
         Command::Accept { recipe, cell, reason } => {

@@ -23,7 +23,7 @@ pub fn estimates(graph: &Graph, plan: &Plan, store: &Store) -> BTreeMap<usize, E
     let mut estimates: BTreeMap<usize, Estimate> = BTreeMap::new();
     let journals = store.root().join("journals");
     for (&index, decision) in &plan.decisions {
-        if matches!(decision, Decision::Reuse { .. }) {
+        if matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. }) {
             continue;
         }
         let cell = &graph.cells[index];
@@ -31,7 +31,7 @@ pub fn estimates(graph: &Graph, plan: &Plan, store: &Store) -> BTreeMap<usize, E
             Some(Decision::Reuse { outputs, .. }) => {
                 Foreseen { path: outputs.get(source.port).map(|digest| store.object(digest)), records: None }
             }
-            Some(Decision::Run { .. } | Decision::Undecided { .. }) | None => {
+            Some(Decision::Fetch { .. } | Decision::Run { .. } | Decision::Undecided { .. }) | None => {
                 let records = estimates.get(&source.cell).and_then(|estimate| estimate.records);
                 Foreseen { path: None, records }
             }
@@ -79,7 +79,7 @@ pub struct Costs {
 pub fn costs(graph: &Graph, plan: &Plan, store: &Store, history: &History) -> Costs {
     let mut waiting: BTreeMap<usize, Vec<&Cell>> = BTreeMap::new();
     for (cell, decision) in &plan.decisions {
-        if !matches!(decision, Decision::Reuse { .. }) {
+        if !matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. }) {
             let cell = &graph.cells[*cell];
             waiting.entry(cell.stage).or_default().push(cell);
         }

@@ -24,6 +24,7 @@ use crate::{
     cell::{CellError, Job},
     fingerprint::Fingerprint,
     recipe::SlurmDecl,
+    remote::{RemoteError, Sent},
     store::{CellLock, CellRecord},
 };
 
@@ -68,6 +69,10 @@ pub enum Message {
     Ended(usize, Box<Result<CellRecord, CellError>>),
     /// A cell goes on without this run.
     Left(usize),
+    /// A remote cache was asked for a cell.
+    Fetched(usize, Box<Result<Option<CellRecord>, RemoteError>>),
+    /// A cell's result was sent to a remote cache.
+    Sent(usize, Result<Sent, RemoteError>),
 }
 
 /// Computes cells; see the module.

@@ -21,6 +21,7 @@ use crate::{
         AxisValue, Diagnostic, Diagnostics, ExecutorDecl, Node, Recipe, ResourcesDecl, Scope, Selector, Span,
         Spanned, interpolate, schema, suggest,
     },
+    remote::{Access, Place},
 };
 
 mod leak;
@@ -110,6 +111,8 @@ pub struct Graph {
     pub backend: contract::Backend,
     /// Capacities of named pools.
     pub pools: BTreeMap<String, usize>,
+    /// Where results are shared with other stores, and what a run does with it.
+    pub remote: Option<(Place, Option<Access>)>,
     /// Stages in recipe order, tables last.
     pub stages: Vec<StageNode>,
     /// Cells in an order in which each comes after those it reads from.
@@ -162,6 +165,11 @@ impl Graph {
             recipe: recipe.name.clone(),
             backend,
             pools: recipe.pools.clone(),
+            remote: recipe.remote.as_ref().map(|remote| {
+                let folder = recipe.sources.dir(remote.url.span.source);
+                let place = Place::parse(&remote.url.value, folder);
+                (place.expect("the recipe was checked"), remote.access)
+            }),
             stages: Vec::new(),
             cells: Vec::new(),
             by_name: HashMap::new(),

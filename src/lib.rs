@@ -20,6 +20,8 @@ pub mod store;
 
 pub mod history;
 
+pub mod remote;
+
 pub mod plan;
 
 pub mod lock;

@@ -92,18 +92,13 @@ fn parse(line: &str) -> Option<(String, Locked)> {
     let mut words: Vec<&str> = line.split(' ').collect();
     let mut outputs = Outputs::new();
     while let Some((port, value)) = words.last().and_then(|word| word.split_once('=')) {
-        let Some(digest) = digest(value) else { break };
+        let Some(digest) = Digest::parse(value) else { break };
         outputs.insert(port.to_owned(), digest);
         words.pop();
     }
-    let fingerprint = Fingerprint(digest(words.pop()?)?);
+    let fingerprint = Fingerprint(Digest::parse(words.pop()?)?);
     let cell = words.join(" ");
     (!cell.is_empty() && !outputs.is_empty()).then_some((cell, Locked { fingerprint, outputs }))
-}
-
-fn digest(text: &str) -> Option<Digest> {
-    let hexadecimal = text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    hexadecimal.then(|| serde_json::from_value(text.into()).expect("a digest is a string"))
 }
 
 #[cfg(test)]

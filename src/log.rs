@@ -89,7 +89,8 @@ impl RunLog {
         let cells: BTreeMap<&str, &Fingerprint> =
             cells.filter_map(|cell| Some((cell, history.latest(cell)?))).collect();
         self.write(json!({
-            "event": "end", "ran": outcome.ran, "reused": outcome.reused, "failed": outcome.failed.len(),
+            "event": "end", "ran": outcome.ran, "reused": outcome.reused, "fetched": outcome.fetched,
+            "unsent": outcome.unsent, "failed": outcome.failed.len(),
             "skipped": outcome.skipped, "interrupted": outcome.interrupted, "left": outcome.left,
             "cells": cells,
         }));
@@ -132,6 +133,11 @@ pub(crate) fn told(graph: &Graph, cell: usize, event: &CellEvent<'_>) -> Value {
     let mut value = match event {
         CellEvent::Reused => json!({"event": "reused"}),
         CellEvent::Found { record, .. } => json!({"event": "found", "made_by": record.run}),
+        CellEvent::Fetched { record } => json!({
+            "event": "fetched", "made_by": record.run, "bytes": record.bytes, "outputs": record.outputs,
+        }),
+        CellEvent::RemoteFailed { problem } => json!({"event": "remote-failed", "problem": problem}),
+        CellEvent::Sent { sent } => json!({"event": "sent", "sent": sent}),
         CellEvent::Waiting => json!({"event": "waiting"}),
         CellEvent::Started { fingerprint, reason, threads } => {
             json!({"event": "started", "fingerprint": fingerprint, "reason": reason, "threads": threads})
@@ -199,7 +205,7 @@ pub fn unfinished(store: &Store) -> HashMap<Fingerprint, String> {
                 Some("started") => {
                     cells.insert(cell(), serde_json::from_value(event["fingerprint"].clone()).ok());
                 }
-                Some("finished" | "found") => {
+                Some("finished" | "found" | "fetched") => {
                     cells.remove(&cell());
                 }
                 Some(_) | None => {}

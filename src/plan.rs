@@ -17,7 +17,8 @@ use crate::{
     fingerprint::{Change, Fingerprint, FingerprintRecord, InputRecord, changes, digest_value},
     graph::{Cell, Graph},
     history::History,
-    store::{Acceptance, Store, StoreError},
+    remote::{Remote, RemoteError},
+    store::{Acceptance, CellRecord, Store, StoreError},
 };
 
 /// Content digests of a finished cell's outputs, by port.
@@ -70,6 +71,15 @@ pub enum Decision {
         /// What it made.
         outputs: Outputs,
     },
+    /// A remote cache has its result, which has still to come.
+    Fetch {
+        /// Its identity.
+        fingerprint: Fingerprint,
+        /// What it made.
+        outputs: Outputs,
+        /// Size of the outputs, bytes.
+        bytes: u64,
+    },
     /// It runs.
     Run {
         /// Why.
@@ -84,6 +94,29 @@ pub enum Decision {
     },
 }
 
+/// How many cells a plan decides what of.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Counts {
+    /// Certainly run.
+    pub run: usize,
+    /// May run.
+    pub undecided: usize,
+    /// Come from a remote cache.
+    pub fetch: usize,
+    /// Are reused.
+    pub reuse: usize,
+}
+
+impl Counts {
+    /// Whether nothing is to be done.
+    pub fn idle(&self) -> bool {
+        self.run + self.undecided + self.fetch == 0
+    }
+}
+
+/// What a remote cache said of fingerprints: what their cells made, or that it has nothing.
+type Known = BTreeMap<Fingerprint, Option<CellRecord>>;
+
 /// Decisions for every wanted cell, in graph order.
 pub struct Plan {
     /// By index into [`Graph::cells`].
@@ -93,12 +126,50 @@ pub struct Plan {
 }
 
 impl Plan {
-    /// Decides for the wanted cells.
+    /// Decides for the wanted cells by what is in the store.
     pub fn make(
         graph: &Graph,
         wanted: &BTreeSet<usize>,
         store: &Store,
         history: &History,
+    ) -> Result<Self, StoreError> {
+        Self::knowing(graph, wanted, store, history, &Known::new(), &mut BTreeMap::new())
+    }
+
+    /// Decides for the wanted cells by what is in the store and in a remote cache, from which nothing but records is read:
+    /// those of all cells whose inputs are known, then of those that read from them, and so on. What is wrong with the
+    /// remote comes with the plan.
+    pub fn with_remote(
+        graph: &Graph,
+        wanted: &BTreeSet<usize>,
+        store: &Store,
+        history: &History,
+        remote: &Remote,
+    ) -> Result<(Self, Vec<RemoteError>), StoreError> {
+        let (mut known, mut errors) = (Known::new(), Vec::new());
+        loop {
+            let mut missing = BTreeMap::new();
+            let plan = Self::knowing(graph, wanted, store, history, &known, &mut missing)?;
+            if missing.is_empty() {
+                return Ok((plan, errors));
+            }
+            let (mut found, problems) = remote.look(&missing);
+            errors.extend(problems);
+            known.extend(missing.into_keys().map(|fingerprint| {
+                let record = found.remove(&fingerprint);
+                (fingerprint, record)
+            }));
+        }
+    }
+
+    /// Decides by the store and by what is `known` of a remote; what neither has an answer for is `missing`.
+    fn knowing(
+        graph: &Graph,
+        wanted: &BTreeSet<usize>,
+        store: &Store,
+        history: &History,
+        known: &Known,
+        missing: &mut BTreeMap<Fingerprint, &'static [contract::Port]>,
     ) -> Result<Self, StoreError> {
         let (mut decisions, mut accepted) = (BTreeMap::new(), BTreeMap::new());
         let mut outputs: BTreeMap<usize, Outputs> = BTreeMap::new();
@@ -109,13 +180,20 @@ impl Plan {
             let record = record(graph, cell, &outputs, store)?;
             let decision = if waits_for.is_empty() {
                 let fingerprint = record.fingerprint();
-                match store.record(&fingerprint) {
-                    Some(found) => {
-                        outputs.insert(index, found.outputs.clone());
-                        accepted.extend(found.accepted.map(|acceptance| (index, acceptance)));
-                        Decision::Reuse { fingerprint, outputs: found.outputs }
+                let here = store.record(&fingerprint);
+                let there = known.get(&fingerprint).cloned();
+                if let Some(CellRecord { outputs: made, accepted: acceptance, .. }) = here {
+                    outputs.insert(index, made.clone());
+                    accepted.extend(acceptance.map(|acceptance| (index, acceptance)));
+                    Decision::Reuse { fingerprint, outputs: made }
+                } else if let Some(Some(CellRecord { outputs: made, bytes, .. })) = there {
+                    outputs.insert(index, made.clone());
+                    Decision::Fetch { fingerprint, outputs: made, bytes }
+                } else {
+                    if there.is_none() {
+                        missing.insert(fingerprint, cell.kind.outputs());
                     }
-                    None => Decision::Run { reason: reason(cell, &record, store, history) },
+                    Decision::Run { reason: reason(cell, &record, store, history) }
                 }
             } else {
                 let changes = earlier(cell, store, history)
@@ -132,14 +210,15 @@ impl Plan {
         Ok(Self { decisions, accepted })
     }
 
-    /// Cells that certainly run, may run, and are reused.
-    pub fn counts(&self) -> (usize, usize, usize) {
-        let mut counts = (0, 0, 0);
+    /// How many cells have which decision.
+    pub fn counts(&self) -> Counts {
+        let mut counts = Counts::default();
         for decision in self.decisions.values() {
             match decision {
-                Decision::Run { .. } => counts.0 += 1,
-                Decision::Undecided { .. } => counts.1 += 1,
-                Decision::Reuse { .. } => counts.2 += 1,
+                Decision::Run { .. } => counts.run += 1,
+                Decision::Undecided { .. } => counts.undecided += 1,
+                Decision::Fetch { .. } => counts.fetch += 1,
+                Decision::Reuse { .. } => counts.reuse += 1,
             }
         }
         counts

@@ -46,6 +46,7 @@
 //! resources:
 //!   pools: {api: 4}
 //! executor: {slurm: {partition: cpu, time: "04:00:00"}}   # `local` by default; tables are made where `run` is
+//! remote: s3://bucket/prefix    # or {url: .., access: read-write | read | write}: see `docs/remote-cache.md`
 //! ```
 //!
 //! - `include`: mappings merge key by key, everything else is replaced; so `objective: mind` replaces an included
@@ -72,6 +73,7 @@ mod source;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use crate::remote::Access;
 pub use declare::time_limit;
 pub use diagnostic::{Diagnostic, Diagnostics, suggest};
 pub use interpolate::{Scope, interpolate};
@@ -101,8 +103,19 @@ pub struct Recipe {
     pub tables: Vec<TableDecl>,
     /// Shared capacities by name, such as concurrent requests to a teacher.
     pub pools: BTreeMap<String, usize>,
+    /// Where results are shared with other stores; nothing of it can change a result.
+    pub remote: Option<RemoteDecl>,
     /// The texts all places refer to.
     pub sources: SourceMap,
+}
+
+/// A remote cache as written; checked to be one.
+#[derive(Clone, Debug)]
+pub struct RemoteDecl {
+    /// A URL without credentials, or a folder, relative to the file it is written in.
+    pub url: Spanned<String>,
+    /// What a run does with it.
+    pub access: Option<Access>,
 }
 
 /// A dimension of the matrix.

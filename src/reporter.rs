@@ -12,6 +12,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::{
     graph::Graph,
     log::describe,
+    remote::Sent,
     run::{CellEvent, Listener},
     watch::Stderr,
 };
@@ -120,6 +121,16 @@ impl Listener for Reporter {
                 });
                 self.done(cell);
             }
+            CellEvent::Fetched { record } => {
+                let (run, size) = (&record.run, bytes(record.bytes));
+                self.line(&format!("  fetch  {name}: {size}, made by run {run}"));
+                self.done(cell);
+            }
+            CellEvent::RemoteFailed { problem } => self.line(&format!("warning: `{name}`: {problem}")),
+            CellEvent::Sent { sent: Sent::Other } => self.line(&format!(
+                "  note   {name}: the remote has another result of it, which stays: the cell is not deterministic"
+            )),
+            CellEvent::Sent { sent: Sent::New | Sent::There } => {}
             CellEvent::Waiting => self.line(&format!("  wait   {name}: another run is computing it")),
             CellEvent::Started { reason, .. } => {
                 self.line(&format!("  run    {name}: {reason}"));

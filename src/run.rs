@@ -5,6 +5,9 @@
 //! Where cells are computed is behind [`Executor`]. The cell with the longest way to the end goes first. Free threads are
 //! shared among the cells that could start. A failure skips what depends on it, by name, and nothing else. After an
 //! interruption nothing starts, and running cells stop at a point they can resume from.
+//!
+//! With a remote cache, a cell that has all its inputs is looked for there before it may start, and what a cell made goes
+//! there once it has finished; a remote that is slow or fails delays cells, and never fails one.
 
 use std::{
     cmp::Reverse,
@@ -12,6 +15,7 @@ use std::{
     ops::Bound,
     path::Path,
     sync::{
+        Arc,
         atomic::{AtomicBool, Ordering},
         mpsc,
     },
@@ -29,6 +33,7 @@ use crate::{
     history::History,
     plan::{Decision, Outputs, Plan, Reason, reason, record},
     recipe::{ExecutorDecl, SlurmDecl},
+    remote::{Courier, Errand, Remote, RemoteError, Sent},
     secrets::Secrets,
     store::{CellLock, CellRecord, Store, StoreError},
 };
@@ -47,6 +52,8 @@ pub struct RunOptions {
     pub fail_fast: bool,
     /// What the cells' declared secrets are.
     pub secrets: Secrets,
+    /// Where results are taken from and sent to besides the store.
+    pub remote: Option<Arc<Remote>>,
     /// After an interruption: whether this many jobs on a cluster are to be ended too, or left to go on.
     pub cancel_jobs: fn(usize) -> bool,
 }
@@ -62,6 +69,21 @@ pub enum CellEvent<'a> {
         record: &'a CellRecord,
         /// Whether that was a cell of this run.
         by_this_run: bool,
+    },
+    /// Its result came from the remote cache.
+    Fetched {
+        /// Who made it.
+        record: &'a CellRecord,
+    },
+    /// The remote cache did not help, with it or with any; said of any only once.
+    RemoteFailed {
+        /// What is wrong.
+        problem: &'a str,
+    },
+    /// Its result was sent to the remote cache.
+    Sent {
+        /// What became of it there.
+        sent: Sent,
     },
     /// Another process is computing the same cell.
     Waiting,
@@ -128,6 +150,10 @@ pub struct Outcome {
     pub ran: usize,
     /// Cells whose result was there.
     pub reused: usize,
+    /// Cells whose result came from the remote cache.
+    pub fetched: usize,
+    /// Results that should be in the remote cache and are not.
+    pub unsent: usize,
     /// Cells that failed.
     pub failed: Vec<usize>,
     /// Cells that were not tried because of a failure.
@@ -178,6 +204,14 @@ struct Loop<'a> {
     /// The ready cells of a cluster.
     there: BTreeSet<usize>,
     running: BTreeMap<usize, Running>,
+    /// Cells that the remote cache is being asked for.
+    fetching: BTreeMap<usize, Ready>,
+    /// Their fingerprints, each of one of them.
+    fetched_for: HashSet<Fingerprint>,
+    /// Results on their way to the remote cache.
+    sending: usize,
+    /// What the courier is to do.
+    errands: Vec<Errand>,
     dead: HashSet<usize>,
     outcome: Outcome,
 }
@@ -219,12 +253,18 @@ pub fn run<'a>(
         here: BTreeSet::new(),
         there: BTreeSet::new(),
         running: BTreeMap::new(),
+        fetching: BTreeMap::new(),
+        fetched_for: HashSet::new(),
+        sending: 0,
+        errands: Vec::new(),
         dead: HashSet::new(),
         outcome: Outcome::default(),
     };
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
         let mut local = Local { scope, store, run, cancelled, sender: sender.clone() };
+        let remote = options.remote.as_deref();
+        let courier = remote.map(|remote| Courier::start(scope, remote, store, cancelled, &sender));
         let on_cluster = |cell: &usize| state.slurm(*cell).is_some();
         let mut slurm = state
             .pending
@@ -238,6 +278,9 @@ pub fn run<'a>(
             state.arrive(cell)?;
         }
         loop {
+            for errand in state.errands.drain(..) {
+                courier.as_ref().expect("only a remote makes errands").take(errand);
+            }
             let stopping = cancelled.load(Ordering::Relaxed)
                 || (state.options.fail_fast && !state.outcome.failed.is_empty());
             if !stopping {
@@ -258,7 +301,8 @@ pub fn run<'a>(
                 let jobs = state.running.values().filter(|running| running.threads.is_none()).count();
                 if jobs > 0 && (options.cancel_jobs)(jobs) { slurm.cancel() } else { slurm.leave() }
             }
-            if state.running.is_empty() && (stopping || state.ready.is_empty()) {
+            let away = state.running.len() + state.fetching.len() + state.sending;
+            if away == 0 && (stopping || state.ready.is_empty()) {
                 break;
             }
             match receiver.recv_timeout(Duration::from_millis(100)) {
@@ -272,6 +316,8 @@ pub fn run<'a>(
                     state.tell(cell, &CellEvent::Left);
                 }
                 Ok(Message::Ended(cell, result)) => state.ended(cell, *result)?,
+                Ok(Message::Fetched(cell, result)) => state.fetched(cell, *result)?,
+                Ok(Message::Sent(cell, result)) => state.sent(cell, result),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("this loop holds a sender"),
             }
@@ -311,9 +357,69 @@ impl Loop<'_> {
                 continue;
             }
             let attempts_left = self.graph.cells[cell].retries;
-            self.queue(cell, Ready { record, fingerprint, attempts_left, said_waiting: false });
+            let ready = Ready { record, fingerprint, attempts_left, said_waiting: false };
+            if self.options.remote.as_ref().is_some_and(|remote| remote.reads())
+                && !self.is_away(&ready.fingerprint)
+            {
+                let fingerprint = ready.fingerprint.clone();
+                let ports = self.graph.cells[cell].kind.outputs();
+                self.fetched_for.insert(fingerprint.clone());
+                self.errands.push(Errand::Fetch { cell, fingerprint, ports });
+                self.fetching.insert(cell, ready);
+            } else {
+                self.queue(cell, ready);
+            }
         }
         Ok(())
+    }
+
+    /// Whether a cell of this fingerprint is being computed or fetched, and will finish for its twins too.
+    fn is_away(&self, fingerprint: &Fingerprint) -> bool {
+        self.running.values().any(|running| running.fingerprint == *fingerprint)
+            || self.fetched_for.contains(fingerprint)
+    }
+
+    /// The remote cache was asked for a cell.
+    fn fetched(
+        &mut self,
+        cell: usize,
+        result: Result<Option<CellRecord>, RemoteError>,
+    ) -> Result<(), StoreError> {
+        let ready = self.fetching.remove(&cell).expect("only cells that are fetched come");
+        self.fetched_for.remove(&ready.fingerprint);
+        match result {
+            Ok(Some(record)) => {
+                self.history.note(&self.graph.cells[cell].name.0, &ready.fingerprint);
+                self.tell(cell, &CellEvent::Fetched { record: &record });
+                self.outcome.fetched += 1;
+                for next in self.settle(cell, record.outputs) {
+                    self.arrive(next)?;
+                }
+                return Ok(());
+            }
+            Ok(None) => {}
+            Err(error) => self.remote_failed(cell, &error),
+        }
+        self.queue(cell, ready);
+        Ok(())
+    }
+
+    /// A result went to the remote cache, or did not.
+    fn sent(&mut self, cell: usize, result: Result<Sent, RemoteError>) {
+        self.sending -= 1;
+        match result {
+            Ok(sent) => self.tell(cell, &CellEvent::Sent { sent }),
+            Err(error) => {
+                self.outcome.unsent += 1;
+                self.remote_failed(cell, &error);
+            }
+        }
+    }
+
+    fn remote_failed(&mut self, cell: usize, error: &RemoteError) {
+        if let Some(problem) = self.options.remote.as_ref().and_then(|remote| remote.warning(error)) {
+            self.tell(cell, &CellEvent::RemoteFailed { problem: &problem });
+        }
     }
 
     /// A result that somebody else made; returns the cells that can go on now.
@@ -368,7 +474,7 @@ impl Loop<'_> {
             let cell = next.1;
             let Some(threads) = self.fits(cell) else { continue };
             let fingerprint = self.ready[&cell].fingerprint.clone();
-            if self.running.values().any(|running| running.fingerprint == fingerprint) {
+            if self.is_away(&fingerprint) {
                 continue; // Its twin will finish for both.
             }
             let lock = self.store.try_lock(&fingerprint)?;
@@ -415,7 +521,7 @@ impl Loop<'_> {
         let mut tasks = Vec::new();
         for cell in cells {
             let fingerprint = self.ready[&cell].fingerprint.clone();
-            if taken.contains(&fingerprint) {
+            if taken.contains(&fingerprint) || self.fetched_for.contains(&fingerprint) {
                 continue; // Its twin will finish for both.
             }
             let reattaches = executor.reattaches(&fingerprint);
@@ -515,6 +621,11 @@ impl Loop<'_> {
                 self.history.note(&self.graph.cells[cell].name.0, &running.fingerprint);
                 self.tell(cell, &CellEvent::Finished { record: &record });
                 self.outcome.ran += 1;
+                if self.options.remote.as_ref().is_some_and(|remote| remote.writes()) {
+                    self.sending += 1;
+                    let (fingerprint, record) = (running.fingerprint, Box::new(record.clone()));
+                    self.errands.push(Errand::Send { cell, fingerprint, record });
+                }
                 for next in self.settle(cell, record.outputs) {
                     self.arrive(next)?;
                 }

@@ -1,7 +1,8 @@
 //! Secrets of the environment: looked up here and nowhere else, and only those that cells about to run declare.
 //!
 //! `run` refuses to start while one is not set; `plan` says so and goes on, because what a run would cost can be told
-//! without a key. Values leave this module only as [`Secret`]s.
+//! without a key. Values leave this module only as [`Secret`]s. What opens a remote cache is read by the library that speaks
+//! to it; here it is read once more, to be kept out of messages.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -33,6 +34,16 @@ impl MissingSecret {
     }
 }
 
+/// Whatever the environment holds that may open somebody's storage.
+pub fn of_storage() -> Vec<Secret> {
+    let telling = |name: &str| {
+        ["AWS_", "AZURE_", "GOOGLE_"].iter().any(|cloud| name.starts_with(cloud))
+            && ["KEY", "SECRET", "TOKEN", "SAS", "PASSWORD"].iter().any(|part| name.contains(part))
+    };
+    let variables = std::env::vars().filter(|(name, _)| telling(name));
+    variables.filter_map(|(name, value)| Secret::new(&name, &value).ok()).collect()
+}
+
 /// Reads the secrets of every cell that is not reused; `lookup` is the environment.
 pub fn read(
     graph: &Graph,
@@ -42,10 +53,12 @@ pub fn read(
     let (mut secrets, mut missing, mut seen) = (Secrets::new(), Vec::new(), BTreeSet::new());
     for (&cell, decision) in &plan.decisions {
         let cell = &graph.cells[cell];
-        if matches!(decision, Decision::Reuse { .. }) {
-            continue;
-        }
-        let needed = cell.kind.secrets(&cell.params).into_iter().map(|variable| (variable, true));
+        let fetched = match decision {
+            Decision::Reuse { .. } => continue,
+            Decision::Fetch { .. } => true, // Computed only if what the remote has turns out to be bad.
+            Decision::Run { .. } | Decision::Undecided { .. } => false,
+        };
+        let needed = cell.kind.secrets(&cell.params).into_iter().map(|variable| (variable, !fetched));
         let optional = cell.kind.optional_secrets(&cell.params).into_iter().map(|variable| (variable, false));
         for (variable, needed) in needed.chain(optional) {
             if !seen.insert((variable.clone(), needed)) {

@@ -9,6 +9,7 @@
 //! history/<recipe>.jsonl    the latest fingerprint of each cell of a recipe
 //! runs/<id>/                event logs
 //! pins/                     copies of locks; `gc` keeps what they name
+//! incoming/<fingerprint>/   what has arrived of a result of the remote cache; the next attempt goes on from it
 //! jobs/                     what is computed elsewhere, and what came of it: see [`crate::job`]
 //! locks/                    one file a running cell, locked by its process
 //! files.json                digests of external files, guarded by (size, mtime, inode, ctime)
@@ -55,6 +56,12 @@ pub enum StoreError {
         /// The port.
         port: String,
     },
+    /// An artifact is not what it was when it was made.
+    #[error("`{}` is damaged: its content is not what its name says", path.display())]
+    Damaged {
+        /// The artifact.
+        path: PathBuf,
+    },
     /// Another process uses the store in a way that excludes this one.
     #[error("the store `{}` is in use by another retort", path.display())]
     Busy {
@@ -63,8 +70,8 @@ pub enum StoreError {
     },
 }
 
-const FOLDERS: [&str; 9] =
-    ["objects", "records", "staging", "scratch", "journals", "history", "runs", "locks", "jobs"];
+const FOLDERS: [&str; 10] =
+    ["objects", "records", "staging", "scratch", "journals", "history", "runs", "locks", "jobs", "incoming"];
 
 /// The machine's name, `?` where it cannot be told.
 pub fn host() -> String {
@@ -265,31 +272,71 @@ impl Store {
             if files.is_empty() {
                 return Err(StoreError::EmptyOutput { kind: record.cell.kind.clone(), port: port.clone() });
             }
-            for (name, size) in &files {
-                let path = staged.join(name);
-                let file = File::open(&path).map_err(io_error("open", &path))?;
-                file.sync_all().map_err(io_error("sync", &path))?;
-                let mut permissions = file.metadata().map_err(io_error("read", &path))?.permissions();
-                permissions.set_readonly(true);
-                file.set_permissions(permissions).map_err(io_error("protect", &path))?;
-                record.bytes += size;
-            }
+            record.bytes += files.values().sum::<u64>();
             let digest = digest_listed(staged, &files)?;
-            let object = self.object(&digest);
-            let shard = object.parent().expect("objects are two levels deep");
-            fs::create_dir_all(shard).map_err(io_error("create", shard))?;
-            match fs::rename(staged, &object) {
-                Ok(()) => {}
-                // Equal content is there already.
-                Err(_) if object.is_dir() => discard(staged),
-                Err(error) => return Err(io_error("move an artifact to", &object)(error)),
-            }
+            self.move_in(staged, &files, &digest)?;
             record.outputs.insert(port.clone(), digest);
         }
         self.put_record(fingerprint, &record)?;
         self.clean(dirs);
         discard(&dirs.scratch);
         Ok(record)
+    }
+
+    /// Syncs and protects a folder's files and makes the folder the artifact of this digest, which is its content's.
+    fn move_in(
+        &self,
+        folder: &Path,
+        files: &BTreeMap<String, u64>,
+        digest: &Digest,
+    ) -> Result<(), StoreError> {
+        for name in files.keys() {
+            let path = folder.join(name);
+            let file = File::open(&path).map_err(io_error("open", &path))?;
+            file.sync_all().map_err(io_error("sync", &path))?;
+            let mut permissions = file.metadata().map_err(io_error("read", &path))?.permissions();
+            permissions.set_readonly(true);
+            file.set_permissions(permissions).map_err(io_error("protect", &path))?;
+        }
+        let object = self.object(digest);
+        let shard = object.parent().expect("objects are two levels deep");
+        fs::create_dir_all(shard).map_err(io_error("create", shard))?;
+        match fs::rename(folder, &object) {
+            Ok(()) => Ok(()),
+            // Equal content is there already.
+            Err(_) if object.is_dir() => {
+                discard(folder);
+                Ok(())
+            }
+            Err(error) => Err(io_error("move an artifact to", &object)(error)),
+        }
+    }
+
+    /// Where a result of the remote cache arrives; whoever holds the fingerprint's lock may write there.
+    pub fn incoming(&self, fingerprint: &Fingerprint) -> PathBuf {
+        self.root.join("incoming").join(fingerprint.0.as_str())
+    }
+
+    /// Takes over a folder of [`Store::incoming`] if its content has this digest; says whether it has.
+    pub fn take_in(&self, folder: &Path, digest: &Digest) -> Result<bool, StoreError> {
+        let files = list(folder)?;
+        let same = digest_listed(folder, &files)? == *digest;
+        if same {
+            self.move_in(folder, &files, digest)?;
+        }
+        Ok(same)
+    }
+
+    /// Every finished cell whose outputs are here, by fingerprint.
+    pub fn records(&self) -> BTreeMap<Fingerprint, CellRecord> {
+        let shards = fs::read_dir(self.root.join("records")).into_iter().flatten().flatten();
+        let files = shards.flat_map(|shard| fs::read_dir(shard.path()).into_iter().flatten().flatten());
+        let fingerprint = |file: fs::DirEntry| {
+            let fingerprint = Fingerprint(Digest::parse(file.path().file_stem()?.to_str()?)?);
+            let record = self.record(&fingerprint)?;
+            Some((fingerprint, record))
+        };
+        files.filter_map(fingerprint).collect()
     }
 
     /// Records what a fingerprint made; its outputs are in the store.

@@ -143,7 +143,7 @@ impl View {
             "end" => self.end = Some(event.clone()),
             "started" => self.turn(&name, State::Running, time, String::new()),
             "waiting" => self.turn(&name, State::Waiting, time, "another run computes it".to_owned()),
-            "found" => self.turn(&name, State::Reused, time, String::new()),
+            "found" | "fetched" => self.turn(&name, State::Reused, time, String::new()),
             "finished" => {
                 self.turn(&name, State::Done, time, seconds(event["seconds"].as_f64().unwrap_or_default()));
             }

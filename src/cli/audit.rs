@@ -31,7 +31,7 @@ fn asked(message: String, help: &str) -> CliError {
 /// What is known to be made, by cell.
 fn outputs(plan: &Plan) -> BTreeMap<usize, Outputs> {
     let reused = plan.decisions.iter().filter_map(|(cell, decision)| match decision {
-        Decision::Reuse { outputs, .. } => Some((*cell, outputs.clone())),
+        Decision::Reuse { outputs, .. } | Decision::Fetch { outputs, .. } => Some((*cell, outputs.clone())),
         Decision::Run { .. } | Decision::Undecided { .. } => None,
     });
     reused.collect()
@@ -50,7 +50,7 @@ pub(super) fn accept(graph: &Graph, store: &Store, target: &str, reason: &str) -
     for index in cells {
         let cell = &graph.cells[index];
         match &plan.decisions[&index] {
-            Decision::Reuse { .. } => continue,
+            Decision::Reuse { .. } | Decision::Fetch { .. } => continue,
             Decision::Run { reason: Reason::Changed { .. } } => {}
             Decision::Run { reason } => {
                 let message = format!("`{}` has no earlier result to stand for it: {reason}", cell.name);
@@ -231,7 +231,7 @@ pub(super) fn hold_to(lock: &Lock, graph: &Graph, plan: &Plan, store: &Store) ->
             continue;
         };
         let fingerprint = match decision {
-            Decision::Reuse { fingerprint, .. } => fingerprint.clone(),
+            Decision::Reuse { fingerprint, .. } | Decision::Fetch { fingerprint, .. } => fingerprint.clone(),
             Decision::Run { .. } => record(graph, cell, &known, store)?.fingerprint(),
             Decision::Undecided { .. } => continue,
         };

@@ -74,6 +74,11 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
         remove(&path, size_of(&path)?, "left behind by a run that was killed", &mut text);
     }
 
+    for entry in fs::read_dir(store.root().join("incoming")).into_iter().flatten().flatten() {
+        let path = entry.path();
+        remove(&path, size_of(&path)?, "what arrived of a download that was cut", &mut text);
+    }
+
     // Started and not finished is what the next attempt goes on with.
     let unfinished = log::unfinished(store);
     let mut checkpoints = Vec::new();

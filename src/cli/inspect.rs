@@ -52,7 +52,7 @@ pub(super) fn artifacts(graph: &Graph, store: &Store, target: &str) -> Result<Ve
         // What is there may be looked at even when it is not up to date any more.
         let outputs = match &plan.decisions[&cell] {
             Decision::Reuse { outputs, .. } => Some(outputs.clone()),
-            Decision::Run { .. } | Decision::Undecided { .. } => {
+            Decision::Fetch { .. } | Decision::Run { .. } | Decision::Undecided { .. } => {
                 let latest = history.latest(&name.0).and_then(|fingerprint| store.record(fingerprint));
                 latest.map(|record| record.outputs).inspect(|_| {
                     reporter::say(&format!("warning: `{name}` is not up to date; this is its last result"));

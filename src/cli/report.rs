@@ -97,11 +97,14 @@ fn cells(graph: &Graph, store: &Store) -> Result<Vec<CellFacts>, CliError> {
         let decision = &plan.decisions[&place];
         let fingerprint = match decision {
             Decision::Reuse { fingerprint, .. } => Some(fingerprint),
-            Decision::Run { .. } | Decision::Undecided { .. } => history.latest(&cell.name.0),
+            Decision::Fetch { .. } | Decision::Run { .. } | Decision::Undecided { .. } => {
+                history.latest(&cell.name.0)
+            }
         };
         let found = fingerprint.and_then(|fingerprint| Some((fingerprint, store.record(fingerprint)?)));
         let reason = match decision {
             Decision::Reuse { .. } => None,
+            Decision::Fetch { .. } => Some("its result is in the remote cache".to_owned()),
             Decision::Run { reason } => Some(reason.to_string()),
             Decision::Undecided { waits_for, .. } => {
                 let names: Vec<&str> =

@@ -6,7 +6,7 @@ use contract::{Arity, Kind, Port};
 use serde_json::{Map, Value, json};
 
 use super::{CliError, exit, print};
-use crate::{kinds::Kinds, recipe::suggest};
+use crate::{kinds::Kinds, recipe::suggest, remote::Access};
 
 pub(super) fn kinds(kinds: &Kinds, name: Option<&str>, as_json: bool) -> Result<u8, CliError> {
     let selected: Vec<&&dyn Kind> =
@@ -216,6 +216,7 @@ pub(super) fn recipe(kinds: &Kinds) -> Value {
             "claims": {"type": ["array", "object"]},
             "resources": {"type": "object", "description": "Capacities of named pools"},
             "executor": {"$ref": "#/$defs/executor"},
+            "remote": remote(),
         },
         "$defs": definitions,
     })
@@ -236,6 +237,18 @@ fn executor() -> Value {
         "anyOf": [
             {"enum": ["local", "slurm"]},
             {"type": "object", "required": ["slurm"], "additionalProperties": false, "properties": {"slurm": slurm}},
+        ],
+    })
+}
+
+fn remote() -> Value {
+    let url = json!({"type": "string", "description": "s3://bucket/prefix, gs://.., az://.., or a folder; no credentials"});
+    json!({
+        "description": "Where results are shared with other stores",
+        "anyOf": [
+            url,
+            {"type": "object", "required": ["url"], "additionalProperties": false,
+             "properties": {"url": url, "access": {"enum": Access::NAMES}}},
         ],
     })
 }

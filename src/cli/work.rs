@@ -5,6 +5,7 @@ use std::{
     fmt::Write as _,
     io::IsTerminal,
     path::Path,
+    sync::Arc,
     time::Instant,
 };
 
@@ -21,9 +22,10 @@ use crate::{
     kinds::{Kinds, TableFormat},
     lock::Lock,
     log::RunLog,
-    plan::{Decision, Outputs, Plan, Reason},
+    plan::{Counts, Decision, Outputs, Plan, Reason},
     recipe::{ExecutorDecl, SlurmDecl},
-    reporter::{Reporter, counted, say},
+    remote::Remote,
+    reporter::{Reporter, bytes, counted, say},
     run::{Listener, RunOptions, run as execute},
     secrets,
     store::Store,
@@ -38,9 +40,10 @@ pub(super) struct Settings {
     pub(super) watch: bool,
     pub(super) locked: bool,
     pub(super) devices: Vec<String>,
+    pub(super) remote: Option<Arc<Remote>>,
 }
 
-fn wanted(graph: &Graph, targets: &[String]) -> Result<BTreeSet<usize>, CliError> {
+pub(super) fn wanted(graph: &Graph, targets: &[String]) -> Result<BTreeSet<usize>, CliError> {
     if targets.is_empty() {
         return Ok((0..graph.cells.len()).collect());
     }
@@ -61,14 +64,15 @@ pub(super) fn run(
 ) -> Result<u8, CliError> {
     let wanted = wanted(graph, targets)?;
     let mut history = History::open(store, &graph.recipe);
-    let plan = Plan::make(graph, &wanted, store, &history)?;
+    let remote = settings.remote.clone();
+    let plan = planned(graph, &wanted, store, &history, remote.as_deref())?;
     let lock = settings.locked.then(|| Lock::read(&audit::lock_path(recipe))).transpose()?;
     if let Some(lock) = &lock {
         audit::hold_to(lock, graph, &plan, store)?;
     }
     say_accepted(graph, &plan);
-    let (certain, maybe, reused) = plan.counts();
-    if certain + maybe == 0 {
+    let counts = plan.counts();
+    if counts.idle() {
         for (cell, decision) in &plan.decisions {
             if let Decision::Reuse { fingerprint, .. } = decision {
                 history.note(&graph.cells[*cell].name.0, fingerprint);
@@ -76,20 +80,18 @@ pub(super) fn run(
         }
         print_tables(kinds, graph, store, &|cell| match plan.decisions.get(&cell)? {
             Decision::Reuse { outputs, .. } => Some(outputs.clone()),
-            Decision::Run { .. } | Decision::Undecided { .. } => None,
+            Decision::Fetch { .. } | Decision::Run { .. } | Decision::Undecided { .. } => None,
         })?;
         if !settings.quiet {
-            let are = if reused == 1 { "is" } else { "are" };
-            say(&format!("nothing to do: {} {are} up to date", counted(reused, "cell")));
+            let are = if counts.reuse == 1 { "is" } else { "are" };
+            say(&format!("nothing to do: {} {are} up to date", counted(counts.reuse, "cell")));
         }
         return Ok(exit::DONE);
     }
     let computes = |cell: &usize| graph.cells[*cell].kind.computes_with(&graph.cells[*cell].params);
-    if plan
-        .decisions
-        .iter()
-        .any(|(cell, decision)| computes(cell) && !matches!(decision, Decision::Reuse { .. }))
-    {
+    if plan.decisions.iter().any(|(cell, decision)| {
+        computes(cell) && !matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. })
+    }) {
         check_backend(kinds, graph)?;
     }
     let (secrets, missing) = secrets::read(graph, &plan, |variable| std::env::var(variable).ok());
@@ -103,17 +105,20 @@ pub(super) fn run(
         devices: settings.devices,
         fail_fast: settings.fail_fast,
         secrets,
+        remote,
         cancel_jobs: ask_to_cancel,
     };
     open_many_files();
     let cancelled = cancellation("stopping: finished work is kept; press Ctrl-C again to stop at once");
-    let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), (wanted.len(), reused));
+    let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), (wanted.len(), counts.reuse));
     let id = log.id.clone();
     let reporter = Reporter::new(wanted.len(), settings.quiet);
     if !settings.quiet {
-        let depend = if maybe == 1 { "depends" } else { "depend" };
-        let certain = counted(certain, "cell");
-        say(&format!("run {id}: {certain} to run, {maybe} more {depend} on them, {reused} up to date"));
+        let Counts { run, undecided, fetch, reuse } = counts;
+        let depend = if undecided == 1 { "depends" } else { "depend" };
+        let fetch = if fetch > 0 { format!("{fetch} to fetch, ") } else { String::new() };
+        let run = counted(run, "cell");
+        say(&format!("run {id}: {run} to run, {undecided} more {depend} on them, {fetch}{reuse} up to date"));
         for (cell, estimate) in estimates(graph, &plan, store) {
             if let Some(line) = estimate::line(&estimate) {
                 say(&format!("  costs  {}: {line}", graph.cells[cell].name));
@@ -131,8 +136,14 @@ pub(super) fn run(
     print_tables(kinds, graph, store, &|cell| outcome.outputs.get(&cell).cloned())?;
     if !settings.quiet {
         let time = seconds(started.elapsed().as_secs_f64());
+        let fetched =
+            if outcome.fetched > 0 { format!(", fetched {}", outcome.fetched) } else { String::new() };
         let mut summary =
-            format!("ran {}, reused {}, in {time}", counted(outcome.ran, "cell"), outcome.reused);
+            format!("ran {}, reused {}{fetched}, in {time}", counted(outcome.ran, "cell"), outcome.reused);
+        if outcome.unsent > 0 {
+            write!(summary, "; {} not sent: `retort push` sends them", counted(outcome.unsent, "result"))
+                .ok();
+        }
         if !outcome.failed.is_empty() {
             write!(summary, "; {} failed, {} skipped", outcome.failed.len(), outcome.skipped).ok();
         }
@@ -221,15 +232,34 @@ fn print_tables(
     Ok(())
 }
 
+/// Plans with the remote cache where there is one; what is wrong with that is said.
+fn planned(
+    graph: &Graph,
+    wanted: &BTreeSet<usize>,
+    store: &Store,
+    history: &History,
+    remote: Option<&Remote>,
+) -> Result<Plan, CliError> {
+    let Some(remote) = remote.filter(|remote| remote.reads()) else {
+        return Ok(Plan::make(graph, wanted, store, history)?);
+    };
+    let (plan, errors) = Plan::with_remote(graph, wanted, store, history, remote)?;
+    for warning in errors.iter().filter_map(|error| remote.warning(error)) {
+        say(&format!("warning: {warning}"));
+    }
+    Ok(plan)
+}
+
 pub(super) fn plan(
     graph: &Graph,
     store: &Store,
     targets: &[String],
+    remote: Option<&Remote>,
     all: bool,
     as_json: bool,
 ) -> Result<u8, CliError> {
     let history = History::open(store, &graph.recipe);
-    let plan = Plan::make(graph, &wanted(graph, targets)?, store, &history)?;
+    let plan = planned(graph, &wanted(graph, targets)?, store, &history, remote)?;
     let estimates = estimates(graph, &plan, store);
     let costs = estimate::costs(graph, &plan, store, &history);
     print(&if as_json {
@@ -241,8 +271,7 @@ pub(super) fn plan(
     for missing in secrets::read(graph, &plan, |variable| std::env::var(variable).ok()).1 {
         say(&format!("warning: {missing}\nhelp: {}", missing.help()));
     }
-    let (certain, maybe, _) = plan.counts();
-    Ok(if certain + maybe == 0 { exit::DONE } else { exit::WORK_TO_DO })
+    Ok(if plan.counts().idle() { exit::DONE } else { exit::WORK_TO_DO })
 }
 
 fn names(graph: &Graph, cells: &[usize]) -> Vec<String> {
@@ -261,6 +290,9 @@ fn plan_json(
             Decision::Reuse { fingerprint, outputs } => {
                 json!({"decision": "reuse", "fingerprint": fingerprint, "outputs": outputs})
             }
+            Decision::Fetch { fingerprint, outputs, bytes } => json!({
+                "decision": "fetch", "fingerprint": fingerprint, "outputs": outputs, "bytes": bytes,
+            }),
             Decision::Run { reason } => json!({"decision": "run", "reason": reason}),
             Decision::Undecided { waits_for, changes } => {
                 json!({"decision": "undecided", "waits_for": names(graph, waits_for), "changes": changes})
@@ -277,9 +309,7 @@ fn plan_json(
         let comma = if index + 1 < plan.decisions.len() { "," } else { "" };
         writeln!(lines, "  {value}{comma}").ok();
     }
-    let (run, undecided, reuse) = plan.counts();
-    let counts = json!({"run": run, "undecided": undecided, "reuse": reuse});
-    let (recipe, costs) = (json!(graph.recipe), json!(costs.known));
+    let (recipe, costs, counts) = (json!(graph.recipe), json!(costs.known), json!(plan.counts()));
     format!("{lines}], \"recipe\": {recipe}, \"costs\": {costs}, \"counts\": {counts}}}\n")
 }
 
@@ -297,6 +327,9 @@ fn plan_text(
         let name = &graph.cells[*cell].name;
         match decision {
             Decision::Run { reason } => writeln!(text, "run    {name}: {reason}"),
+            Decision::Fetch { bytes: size, .. } => {
+                writeln!(text, "fetch  {name}: {} from the remote", bytes(*size))
+            }
             Decision::Undecided { waits_for, changes } if all || !changes.is_empty() => {
                 let changed: Vec<String> = changes.iter().map(ToString::to_string).collect();
                 let changed =
@@ -336,9 +369,10 @@ fn plan_text(
     for line in arrays(graph, plan) {
         writeln!(text, "submit {line}").ok();
     }
-    let (run, undecided, reuse) = plan.counts();
+    let Counts { run, undecided, fetch, reuse } = plan.counts();
     let depend = if undecided == 1 { "depends" } else { "depend" };
-    writeln!(text, "{run} to run, {undecided} {depend} on them, {reuse} up to date").ok();
+    let fetch = if fetch > 0 { format!("{fetch} to fetch, ") } else { String::new() };
+    writeln!(text, "{run} to run, {undecided} {depend} on them, {fetch}{reuse} up to date").ok();
     text
 }
 
@@ -347,9 +381,10 @@ fn arrays(graph: &Graph, plan: &Plan) -> Vec<String> {
     let mut arrays: BTreeMap<(usize, String), (usize, &SlurmDecl)> = BTreeMap::new();
     for (index, decision) in &plan.decisions {
         let cell = &graph.cells[*index];
-        if let (ExecutorDecl::Slurm(slurm), false) =
-            (&graph.stages[cell.stage].executor, matches!(decision, Decision::Reuse { .. }))
-        {
+        if let (ExecutorDecl::Slurm(slurm), false) = (
+            &graph.stages[cell.stage].executor,
+            matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. }),
+        ) {
             let cpus = slurm.cpus.unwrap_or(cell.resources.cpu.least);
             let options = slurm::commands::options(slurm, cpus, cell.resources.memory).join(" ");
             arrays.entry((cell.stage, options)).or_insert((0, slurm)).0 += 1;
@@ -391,6 +426,9 @@ fn explain(graph: &Graph, store: &Store, plan: &Plan, cell: usize, text: &mut St
                 }
             });
             writeln!(text, "{name} is up to date{made}").ok();
+        }
+        Decision::Fetch { .. } => {
+            writeln!(text, "{name} would be fetched from the remote").ok();
         }
         Decision::Run { reason: Reason::Changed { changes } } => {
             writeln!(text, "{name} would run; changed since its last run:").ok();

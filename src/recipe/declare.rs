@@ -6,6 +6,7 @@
 mod executor;
 mod fields;
 mod matrix;
+mod remote;
 mod stage;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,7 @@ const KEYS: &[&str] = &[
     "claims",
     "resources",
     "executor",
+    "remote",
 ];
 
 /// Reads a whole document.
@@ -61,6 +63,7 @@ pub(super) fn recipe(document: &Node, out: &mut Vec<Diagnostic>) -> Option<Recip
     let local = ExecutorDecl::Local;
     let executor =
         top.get("executor").map_or(local.clone(), |node| executor::executor(node, "the recipe", &local, out));
+    let remote = top.get("remote").and_then(|node| remote::remote(node, out));
     let matrix = matrix::axes(top.get("matrix"), top.get("seeds"), &vars, out);
     let stages = match required(&top, "stages", "the recipe", document.span, out) {
         Some(node) if node.entries().is_some_and(<[_]>::is_empty) || node.is_null() => {
@@ -76,7 +79,7 @@ pub(super) fn recipe(document: &Node, out: &mut Vec<Diagnostic>) -> Option<Recip
     }
     let ((axes, exclude), stages) = (matrix?, stages?);
     let sources = SourceMap::default();
-    Some(Recipe { name, about, backend, dtype, vars, axes, exclude, stages, tables, pools, sources })
+    Some(Recipe { name, about, backend, dtype, vars, axes, exclude, stages, tables, pools, remote, sources })
 }
 
 fn vars(node: &Node, out: &mut Vec<Diagnostic>) -> BTreeMap<String, Node> {

@@ -82,7 +82,7 @@ fn plans_as_json() {
     let recipe = concat!(env!("CARGO_MANIFEST_DIR"), "/examples/custom-kind.yaml");
     let plan = project.run(&["plan", recipe, "--json"]).expect(4);
     let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
-    assert_eq!(plan["counts"], serde_json::json!({"run": 2, "undecided": 1, "reuse": 0}));
+    assert_eq!(plan["counts"], serde_json::json!({"run": 2, "undecided": 1, "fetch": 0, "reuse": 0}));
     assert_eq!(plan["cells"][0]["reason"]["because"], "new");
 }
 

@@ -9,6 +9,9 @@ mod failures;
 
 mod sharing;
 
+#[cfg(feature = "remote")]
+mod remote;
+
 mod slurm;
 
 mod audit;

@@ -26,6 +26,12 @@ impl Digest {
         Self(hash.to_hex().to_string())
     }
 
+    /// Takes a digest as it is written: 64 lower-case hexadecimal characters and nothing else.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hexadecimal = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == 64 && text.bytes().all(hexadecimal)).then(|| Self(text.to_owned()))
+    }
+
     /// The whole digest, 64 hexadecimal characters.
     pub fn as_str(&self) -> &str {
         &self.0
