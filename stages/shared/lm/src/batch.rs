@@ -254,7 +254,8 @@ impl Batch {
 
     /// The mean over each sequence's targets, `[targets of all sequences]` to `[sequences]`.
     pub fn means(&self, losses: Tensor<1>) -> Tensor<1> {
-        self.target_means.clone().matmul(losses.unsqueeze_dim(1)).reshape([self.target_counts.len()])
+        let means = self.target_means.clone().cast(losses.dtype());
+        means.matmul(losses.unsqueeze_dim(1)).reshape([self.target_counts.len()])
     }
 
     /// The log-probabilities of the next token at each position of the answer suffix, teacher-forced.
