@@ -54,7 +54,7 @@ fn the_pipeline_runs_on_tch_in_both_number_formats() {
     assert!(run.ran().contains("student[method=mind,seed=1]"), "{}", run.stderr);
     assert!(!run.ran().contains("base"), "{}", run.stderr);
     let reason = run.reason("student[method=mind,seed=1]").unwrap();
-    assert_eq!(reason, "dtype: f32 -> bf16");
+    assert_eq!(reason, "dtype: (absent) -> bf16");
 }
 
 #[cfg(feature = "wgpu")]

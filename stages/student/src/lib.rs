@@ -86,7 +86,7 @@ pub struct StudentParams {
     pub gradient_checkpointing: bool,
     /// Number format of forward and backward passes: `f32`, or `bf16` on a backend that computes in it. Weights, their
     /// gradients and the optimizer's state are 32-bit floats either way. Default: `f32`.
-    #[serde(default)]
+    #[serde(default, skip_serializing_if = "Precision::is_default")]
     pub dtype: Precision,
     /// Peak learning rate of AdamW, on a cosine to 0. Default: 2e-5.
     #[serde(default = "default_learning_rate")]

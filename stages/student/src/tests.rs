@@ -358,15 +358,17 @@ fn the_undistilled_student_is_the_same_after_every_step() {
 }
 
 #[test]
-fn without_snapshots_nothing_of_them_is_in_a_fingerprint() {
+fn what_is_off_is_in_no_fingerprint() {
     let resolved = |params| contract::Kind::resolve(&Student, &params).unwrap();
-    let plain = resolved(json!({ "objective": "uniform" }));
-    assert!(plain.get(SNAPSHOTS).is_none(), "results made before there were snapshots stay: {plain}");
+    let plain = resolved(json!({ "objective": { "uniform": {} } }));
+    for param in [SNAPSHOTS, "dtype"] {
+        assert!(plain.get(param).is_none(), "results made before there was `{param}` stay: {plain}");
+    }
     assert!(!contract::Kind::makes(&Student, &plain, SNAPSHOTS));
-    let kept = resolved(json!({ "objective": "uniform", "snapshots": [1] }));
+    let kept = resolved(json!({ "objective": { "uniform": {} }, "snapshots": [1] }));
     assert!(contract::Kind::makes(&Student, &kept, SNAPSHOTS));
     let wrong = |snapshots: serde_json::Value| {
-        let params = json!({ "objective": "uniform", "steps": 5, "snapshots": snapshots });
+        let params = json!({ "objective": { "uniform": {} }, "steps": 5, "snapshots": snapshots });
         contract::Kind::resolve(&Student, &params).unwrap_err()
     };
     assert_eq!(wrong(json!([2, 1]))[0].0, "/snapshots");

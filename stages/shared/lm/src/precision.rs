@@ -26,6 +26,11 @@ pub enum Precision {
 }
 
 impl Precision {
+    /// Whether it is that of the weights.
+    pub fn is_default(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Refuses a format that a device does not compute in. flex has no kernels for bfloat16: it would widen each number.
     pub fn check(self, backend: &Backend, device: &Device) -> Result<(), DeviceError> {
         match self {
