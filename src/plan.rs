@@ -183,10 +183,12 @@ impl Plan {
                 let here = store.record(&fingerprint);
                 let there = known.get(&fingerprint).cloned();
                 if let Some(CellRecord { outputs: made, accepted: acceptance, .. }) = here {
-                    outputs.insert(index, made.clone());
                     accepted.extend(acceptance.map(|acceptance| (index, acceptance)));
+                    outputs.insert(index, made.clone());
                     Decision::Reuse { fingerprint, outputs: made }
-                } else if let Some(Some(CellRecord { outputs: made, bytes, .. })) = there {
+                } else if let Some(Some(found)) = there {
+                    let CellRecord { outputs: made, bytes, accepted: acceptance, .. } = found;
+                    accepted.extend(acceptance.map(|acceptance| (index, acceptance)));
                     outputs.insert(index, made.clone());
                     Decision::Fetch { fingerprint, outputs: made, bytes }
                 } else {

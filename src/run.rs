@@ -359,7 +359,7 @@ impl Loop<'_> {
             let attempts_left = self.graph.cells[cell].retries;
             let ready = Ready { record, fingerprint, attempts_left, said_waiting: false };
             if self.options.remote.as_ref().is_some_and(|remote| remote.reads())
-                && !self.is_away(&ready.fingerprint)
+                && !self.fetched_for.contains(&ready.fingerprint)
             {
                 let fingerprint = ready.fingerprint.clone();
                 let ports = self.graph.cells[cell].kind.outputs();

@@ -253,6 +253,7 @@ fn line(event: &Value) -> Option<String> {
         "finished" => seconds(event["seconds"].as_f64().unwrap_or_default()),
         "note" => text("text").to_owned(),
         "failed" | "retrying" => text("error").to_owned(),
+        "remote-failed" => text("problem").to_owned(),
         "placed" => text("job").to_owned(),
         _ => String::new(),
     };
