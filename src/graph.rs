@@ -83,6 +83,12 @@ impl Cell {
     pub fn upstream(&self) -> BTreeSet<usize> {
         self.inputs.values().flatten().map(|source| source.cell).collect()
     }
+
+    /// The output ports that it makes, as its params are.
+    pub fn made(&self) -> Vec<&'static str> {
+        let ports = self.kind.outputs().iter().map(|port| port.name);
+        ports.filter(|port| self.kind.makes(&self.params, port)).collect()
+    }
 }
 
 /// A node of the recipe, before its matrix is expanded.

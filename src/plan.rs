@@ -169,7 +169,7 @@ impl Plan {
         store: &Store,
         history: &History,
         known: &Known,
-        missing: &mut BTreeMap<Fingerprint, &'static [contract::Port]>,
+        missing: &mut BTreeMap<Fingerprint, Vec<&'static str>>,
     ) -> Result<Self, StoreError> {
         let (mut decisions, mut accepted) = (BTreeMap::new(), BTreeMap::new());
         let mut outputs: BTreeMap<usize, Outputs> = BTreeMap::new();
@@ -193,7 +193,7 @@ impl Plan {
                     Decision::Fetch { fingerprint, outputs: made, bytes }
                 } else {
                     if there.is_none() {
-                        missing.insert(fingerprint, cell.kind.outputs());
+                        missing.insert(fingerprint, cell.made());
                     }
                     Decision::Run { reason: reason(cell, &record, store, history) }
                 }

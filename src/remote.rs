@@ -35,7 +35,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use contract::{Digest, Port};
+use contract::Digest;
 use rayon::prelude::*;
 
 pub use check::{Published, PublishedFile, Refusal};
@@ -238,12 +238,12 @@ impl Remote {
         self.pool.install(|| items.par_iter().for_each(action));
     }
 
-    /// The records of those cells that are there; nothing is downloaded. `ports` are those of the cells' kinds.
+    /// The records of those cells that are there; nothing is downloaded. With each come the output ports that it makes.
     pub fn look(
         &self,
-        wanted: &BTreeMap<Fingerprint, &[Port]>,
+        wanted: &BTreeMap<Fingerprint, Vec<&'static str>>,
     ) -> (BTreeMap<Fingerprint, CellRecord>, Vec<RemoteError>) {
-        let look = |(fingerprint, ports): (&Fingerprint, &&[Port])| {
+        let look = |(fingerprint, ports): (&Fingerprint, &Vec<&str>)| {
             let published = self.published(fingerprint, Some(ports)).transpose()?;
             Some(published.map(|published| (fingerprint.clone(), published.record)))
         };
@@ -264,7 +264,7 @@ impl Remote {
         &self,
         store: &Store,
         fingerprint: &Fingerprint,
-        ports: &[Port],
+        ports: &[&str],
         cancelled: &AtomicBool,
     ) -> Result<Option<CellRecord>, RemoteError> {
         let Some(_lock) = store.try_lock(fingerprint)? else { return Ok(None) };
@@ -371,7 +371,7 @@ impl Remote {
     fn published(
         &self,
         fingerprint: &Fingerprint,
-        ports: Option<&[Port]>,
+        ports: Option<&[&str]>,
     ) -> Result<Option<Published>, RemoteError> {
         let key = record_key(fingerprint);
         if self.paused() {

@@ -362,7 +362,7 @@ impl Loop<'_> {
                 && !self.fetched_for.contains(&ready.fingerprint)
             {
                 let fingerprint = ready.fingerprint.clone();
-                let ports = self.graph.cells[cell].kind.outputs();
+                let ports = self.graph.cells[cell].made();
                 self.fetched_for.insert(fingerprint.clone());
                 self.errands.push(Errand::Fetch { cell, fingerprint, ports });
                 self.fetching.insert(cell, ready);

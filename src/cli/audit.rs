@@ -67,9 +67,8 @@ pub(super) fn accept(graph: &Graph, store: &Store, target: &str, reason: &str) -
         let new = record(graph, cell, &known, store)?;
         let earlier = history.latest(&cell.name.0).and_then(|latest| Some((latest, store.record(latest)?)));
         let (from, earlier) = earlier.expect("a changed cell has an earlier record");
-        let ports = cell.kind.outputs().iter().map(|port| port.name);
-        let mut made = ports.filter(|port| cell.kind.makes(&cell.params, port));
-        if earlier.cell.kind != new.kind || !made.all(|port| earlier.outputs.contains_key(port)) {
+        let made = cell.made();
+        if earlier.cell.kind != new.kind || !made.iter().all(|port| earlier.outputs.contains_key(*port)) {
             let message = format!("the earlier result of `{}` is of another kind", cell.name);
             return Err(asked(message, "`retort run` makes a new one"));
         }

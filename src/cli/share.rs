@@ -170,7 +170,7 @@ pub(super) fn pull(
             return;
         }
         let cell = &graph.cells[*cell];
-        match remote.fetch(store, fingerprint, cell.kind.outputs(), &stop) {
+        match remote.fetch(store, fingerprint, &cell.made(), &stop) {
             Ok(Some(record)) => say(&format!("  fetch  {}: {}", cell.name, bytes(record.bytes))),
             // It went from the remote meanwhile, or another process is at it.
             Ok(None) => {}

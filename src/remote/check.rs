@@ -6,7 +6,7 @@ use std::{
     io::{self, Read},
 };
 
-use contract::{Digest, Port};
+use contract::Digest;
 use serde::{Deserialize, Serialize};
 
 use super::CHUNK;
@@ -115,17 +115,16 @@ impl Published {
         Ok(Self { record: record.clone(), outputs })
     }
 
-    /// Reads the record of a fingerprint and checks it against itself, and against its kind's output ports if given.
-    pub fn read(bytes: &[u8], fingerprint: &Fingerprint, ports: Option<&[Port]>) -> Result<Self, Refusal> {
+    /// Reads the record of a fingerprint and checks it against itself, and against the output ports that the cell makes, if given.
+    pub fn read(bytes: &[u8], fingerprint: &Fingerprint, ports: Option<&[&str]>) -> Result<Self, Refusal> {
         let published: Self =
             serde_json::from_slice(bytes).map_err(|error| Refusal::Malformed(error.to_string()))?;
         let Self { record, outputs } = &published;
         if record.cell.fingerprint() != *fingerprint {
             return Err(Refusal::OtherCell);
         }
-        let expected = |ports: &[Port]| ports.iter().map(|port| port.name).collect::<Vec<_>>();
-        let mut expected =
-            ports.map_or_else(|| record.outputs.keys().map(String::as_str).collect(), expected);
+        let mut expected: Vec<&str> =
+            ports.map_or_else(|| record.outputs.keys().map(String::as_str).collect(), <[_]>::to_vec);
         expected.sort_unstable();
         if !outputs.keys().eq(&expected) || !record.outputs.keys().eq(&expected) {
             return Err(Refusal::Ports);

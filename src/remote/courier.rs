@@ -9,8 +9,6 @@ use std::{
     thread::Scope,
 };
 
-use contract::Port;
-
 use super::Remote;
 use crate::{
     executor::Message,
@@ -26,7 +24,7 @@ const SENDING: usize = 4;
 /// Something to do with a cell.
 pub(crate) enum Errand {
     /// Its result may be there.
-    Fetch { cell: usize, fingerprint: Fingerprint, ports: &'static [Port] },
+    Fetch { cell: usize, fingerprint: Fingerprint, ports: Vec<&'static str> },
     /// Its result is new.
     Send { cell: usize, fingerprint: Fingerprint, record: Box<CellRecord> },
 }
@@ -77,7 +75,7 @@ impl Courier {
 fn run(remote: &Remote, store: &Store, cancelled: &AtomicBool, errand: Errand) -> Message {
     match errand {
         Errand::Fetch { cell, fingerprint, ports } => {
-            Message::Fetched(cell, Box::new(remote.fetch(store, &fingerprint, ports, cancelled)))
+            Message::Fetched(cell, Box::new(remote.fetch(store, &fingerprint, &ports, cancelled)))
         }
         Errand::Send { cell, fingerprint, record } => {
             Message::Sent(cell, remote.send(store, &fingerprint, &record, false, cancelled))
