@@ -96,7 +96,9 @@ def torch_worker(path, task):
 
 def compare(binary, path, task, rounds):
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
-    ours = subprocess.Popen([binary, path, task], **pipes)
+    # What `retort` sets for itself.
+    environment = {**os.environ, "MIMALLOC_PURGE_DELAY": "-1"}
+    ours = subprocess.Popen([binary, path, task], **pipes, env=environment)
     theirs = subprocess.Popen([sys.executable, __file__, "--torch", path, task], **pipes, stderr=subprocess.DEVNULL)
     pairs = []
     for round_ in range(rounds + 1):
