@@ -134,7 +134,16 @@ impl Objects for Storage {
     }
 }
 
-/// An error with its causes and without the values of any credential.
+/// A longer message is cut: a server may answer with a page.
+const LONGEST: usize = 600;
+
+/// An error with its causes in one line, without the values of any credential. What a server says is part of it, so nothing
+/// of it may move a terminal's cursor.
 fn redacted(secrets: &[Secret], error: &Error) -> String {
-    secrets.iter().fold(describe(error), |text, secret| secret.redact(&text).into_owned())
+    let text = secrets.iter().fold(describe(error), |text, secret| secret.redact(&text).into_owned());
+    let mut line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(LONGEST).collect();
+    if text.chars().nth(LONGEST).is_some() {
+        line.push_str("...");
+    }
+    line
 }

@@ -1,6 +1,6 @@
 //! Stores that share results through a folder, always, and through a real S3 server. `RETORT_TEST_S3` names moto's command
 //! `moto_server`; without it those tests say so and pass. `RETORT_TEST_S3_ENDPOINT` names a server that runs already and has
-//! the bucket `retort`, with credentials in the environment as usual: one that checks signatures can be tried so.
+//! the bucket `retort`, with credentials in the environment as usual.
 //!
 //! `RETORT_TEST_LARGE=1` adds an artifact of 2 GiB, through a folder and, where there is one, through S3.
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "figures for people, and what is skipped")]
@@ -294,6 +294,22 @@ fn a_corrupted_object_in_a_bucket_is_refused_and_made_good() {
     assert_eq!(run.ran().into_iter().collect::<Vec<_>>(), ["a[n=0]"], "{}", run.stderr);
     assert_eq!(site.get(&key), "n 0\n".repeat(20).as_bytes());
     site.run(&project(&recipe(1)), &["pull", "recipe.yaml"]).expect(0);
+}
+
+#[test]
+fn a_server_that_checks_signatures_takes_ours_and_no_others() {
+    let Some(site) = Site::strict() else { return };
+    let (first, second) = (project(&recipe(2)), project(&recipe(2)));
+    let wrong = site.with_a_wrong_key();
+    let run = wrong.run(&first, &["run", "recipe.yaml"]).expect(0);
+    assert_eq!(run.ran().len(), 5, "{}", run.stderr);
+    assert_eq!(run.stderr.matches("SignatureDoesNotMatch").count(), 1, "{}", run.stderr);
+    let refused = wrong.run(&first, &["push", "recipe.yaml"]).expect(3).stderr;
+    assert!(refused.contains("SignatureDoesNotMatch") && refused.lines().count() == 3, "{refused}");
+    assert!(!run.stderr.contains(SECRET) && !refused.contains(SECRET));
+    site.run(&first, &["push", "recipe.yaml"]).expect(0);
+    let fetched = site.run(&second, &["run", "recipe.yaml"]).expect(0);
+    assert!(fetched.ran().is_empty() && fetched.stderr.contains("fetched 5, in "), "{}", fetched.stderr);
 }
 
 #[test]

@@ -22,6 +22,8 @@ pub(crate) struct Site {
     address: String,
     folder: Option<TempDir>,
     server: Option<Arc<Server>>,
+    /// Access key and secret key.
+    keys: (String, String),
 }
 
 /// moto, ended with the last site that uses it.
@@ -39,7 +41,7 @@ impl Site {
     pub(crate) fn folder() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let url = folder.path().join("shared results").display().to_string();
-        Self { url, address: String::new(), folder: Some(folder), server: None }
+        Self { url, folder: Some(folder), ..Self::at(String::new()) }
     }
 
     /// A folder on a disk that is not there.
@@ -49,7 +51,8 @@ impl Site {
 
     /// An S3 server's address, whether or not there is one.
     pub(crate) fn at(address: String) -> Self {
-        Self { url: "s3://retort/some/prefix".to_owned(), address, folder: None, server: None }
+        let keys = ("AKIAIOSFODNN7EXAMPLE".to_owned(), SECRET.to_owned());
+        Self { url: "s3://retort/some/prefix".to_owned(), address, folder: None, server: None, keys }
     }
 
     /// A bucket of a real S3 server, empty; nothing where there is none.
@@ -60,13 +63,52 @@ impl Site {
             site.url = format!("s3://retort/test-{}", moment.as_nanos());
             return Some(site);
         }
+        let site = Self::moto(None)?;
+        site.ask("s3", "PUT", "/retort", &[]);
+        Some(site)
+    }
+
+    /// A bucket of a server that checks signatures, and the keys of its one user.
+    pub(crate) fn strict() -> Option<Self> {
+        let mut site = Self::moto(Some(4))?;
+        let act = |action: &str| {
+            let body = format!("Action={action}&UserName=somebody&Version=2010-05-08");
+            String::from_utf8(site.ask("iam", "POST", "/", body.as_bytes())).unwrap()
+        };
+        let policy =
+            r#"{"Version":"2012-10-17","Statement":[{"Effect":"Allow","Action":"*","Resource":"*"}]}"#;
+        let policy: String = policy.bytes().map(|byte| format!("%{byte:02X}")).collect();
+        act("CreateUser");
+        act(&format!("PutUserPolicy&PolicyName=all&PolicyDocument={policy}"));
+        let made = act("CreateAccessKey");
+        site.ask("s3", "PUT", "/retort", &[]);
+        let field = |name: &str| {
+            let rest = made.split_once(&format!("<{name}>")).unwrap().1;
+            rest.split('<').next().unwrap().to_owned()
+        };
+        site.keys = (field("AccessKeyId"), field("SecretAccessKey"));
+        Some(site)
+    }
+
+    /// The same bucket, with a secret key that is not the user's.
+    pub(crate) fn with_a_wrong_key(&self) -> Self {
+        let (url, address) = (self.url.clone(), self.address.clone());
+        let keys = (self.keys.0.clone(), SECRET.to_owned());
+        Self { url, address, folder: None, server: self.server.clone(), keys }
+    }
+
+    /// A server of moto's, which checks signatures after so many requests, or never.
+    fn moto(strict_after: Option<usize>) -> Option<Self> {
         let Some(moto) = std::env::var_os("RETORT_TEST_S3") else {
-            eprintln!("skipped: RETORT_TEST_S3 does not name moto's command `motoserver`");
+            eprintln!("skipped: RETORT_TEST_S3 does not name moto's command `moto_server`");
             return None;
         };
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut command = Command::new(moto);
         command.args(["-H", "127.0.0.1", "-p", &port.to_string()]);
+        if let Some(requests) = strict_after {
+            command.env("INITIAL_NO_AUTH_ACTION_COUNT", requests.to_string());
+        }
         let server = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
         let mut site = Self::at(format!("127.0.0.1:{port}"));
         site.server = Some(Arc::new(Server(server)));
@@ -75,7 +117,6 @@ impl Site {
             assert!(started.elapsed() < Duration::from_secs(120), "moto does not listen");
             std::thread::sleep(Duration::from_millis(50));
         }
-        site.ask("PUT", "/retort", &[]);
         Some(site)
     }
 
@@ -113,8 +154,8 @@ impl Site {
             command.env("AWS_ENDPOINT_URL", format!("http://{}", self.address)).env("AWS_ALLOW_HTTP", "true");
         }
         // A server with users of its own knows whom it lets in.
-        if std::env::var_os("RETORT_TEST_S3_ENDPOINT").is_none() || self.folder.is_some() {
-            command.env("AWS_ACCESS_KEY_ID", "AKIAIOSFODNN7EXAMPLE").env("AWS_SECRET_ACCESS_KEY", SECRET);
+        if std::env::var_os("RETORT_TEST_S3_ENDPOINT").is_none() || self.server.is_some() {
+            command.env("AWS_ACCESS_KEY_ID", &self.keys.0).env("AWS_SECRET_ACCESS_KEY", &self.keys.1);
             command.env("AWS_REGION", "us-east-1");
         }
         command
@@ -126,25 +167,26 @@ impl Site {
 
     /// An object's bytes, asked for without retort.
     pub(crate) fn get(&self, key: &str) -> Vec<u8> {
-        self.ask("GET", &self.key(key), &[])
+        self.ask("s3", "GET", &self.key(key), &[])
     }
 
     /// Writes an object behind retort's back.
     pub(crate) fn put(&self, key: &str, bytes: &[u8]) {
-        self.ask("PUT", &self.key(key), bytes);
+        self.ask("s3", "PUT", &self.key(key), bytes);
     }
 
     fn key(&self, key: &str) -> String {
         format!("/{}/{key}", self.url.strip_prefix("s3://").unwrap())
     }
 
-    fn ask(&self, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
+    fn ask(&self, service: &str, method: &str, path: &str, body: &[u8]) -> Vec<u8> {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         let length = body.len();
-        let user = "AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/s3/aws4_request";
+        let user = format!("AWS4-HMAC-SHA256 Credential=AKIA/20260101/us-east-1/{service}/aws4_request");
+        let form = if service == "s3" { "octet-stream" } else { "x-www-form-urlencoded" };
         let head = format!(
             "{method} {path} HTTP/1.1\r\nHost: {}\r\nConnection: close\r\nContent-Length: {length}\r\n\
-             Content-Type: application/octet-stream\r\n\
+             Content-Type: application/{form}\r\n\
              Authorization: {user}, SignedHeaders=host, Signature=0\r\n\r\n",
             self.address
         );
