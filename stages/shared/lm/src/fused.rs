@@ -69,7 +69,7 @@ pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
     linear(x, weight, None)
 }
 
-/// `x weight + scale (x A) B`
+/// `x weight + scale (x A) B`: Eq. 3, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685.
 ///
 /// # Shapes
 ///
@@ -77,6 +77,7 @@ pub(crate) fn product(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 /// - weight: `[input, output]`
 /// - lora_a: `[input, r]`
 /// - lora_b: `[r, output]`
+/// - output: `[rows, output]`
 pub(crate) fn adapted(
     x: Tensor<2>,
     weight: Tensor<2>,

@@ -184,8 +184,6 @@ impl Linear {
         let weight = self.weight.val();
         let projected = match &self.adapter {
             None => fused::product(x, weight),
-            // Eq. 3, LoRA: Low-Rank Adaptation of Large Language Models, arXiv 2106.09685: h = W x + B A x, scaled by
-            // alpha / r.
             Some(Adapter { lora_a, lora_b, scale }) => {
                 fused::adapted(x, weight, [lora_a.val(), lora_b.val()], *scale)
             }
