@@ -53,7 +53,7 @@ fn training(model: LanguageModel, adapt: bool) -> impl FnMut() -> Result<(), Box
     move || {
         let batch = collate(&sequences.iter().collect::<Vec<_>>(), &trainer.model.device());
         let hidden = batch.hidden(&trainer.model);
-        trainer.step_on(batch.token_losses(&trainer.model, hidden).mean());
+        trainer.step_on(batch.token_losses(&trainer.model, hidden).mean())?;
         Ok(())
     }
 }

@@ -30,7 +30,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 const RATIONALES: usize = 8;
 /// The default of the student's param.
-const TOKENS_AT_ONCE: usize = 1024;
+const TOKENS_AT_ONCE: usize = 2048;
 
 struct Shape {
     name: &'static str,

@@ -138,7 +138,7 @@ impl Stage for Assistant {
     type Params = AssistantParams;
 
     const NAME: &'static str = "assistant";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "trains the teaching assistant that scores the perspectives of each question";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;

@@ -69,7 +69,7 @@ pub(crate) fn warm_up(
         let loss =
             meta_loss(scores.clone(), losses, mask, params.tau, params.meta_kl).div_scalar(rows.len() as f64);
         let l_meta = loss.to_data().iter::<f64>().sum();
-        let step = trainer.step_on(loss).step;
+        let step = trainer.step_on(loss)?.step;
         context.metric("l_meta", step, l_meta);
         let scores: Vec<f64> = scores.to_data().iter::<f64>().collect();
         metrics.push(Metric { step, values: log(&config, &features, rows, &scores, l_meta) });

@@ -99,7 +99,7 @@ fn top_p() -> f64 {
 }
 
 /// Raised when the journalled form of a generation changes, or how it is made.
-const GENERATION_VERSION: u32 = 2;
+const GENERATION_VERSION: u32 = 3;
 
 /// What a generation depends on beside its question; each has a journal of its own.
 #[derive(Serialize)]
@@ -159,7 +159,7 @@ impl Stage for Evaluate {
     type Params = EvaluateParams;
 
     const NAME: &'static str = "evaluate";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const ABOUT: &'static str = "answers questions with a model and scores the answers";
     const SEEDED: bool = false;
     const COMPUTES: bool = true;

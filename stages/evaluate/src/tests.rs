@@ -71,7 +71,7 @@ fn artifacts(folder: &Path) -> (PathBuf, PathBuf) {
     let model = Llama::init(&config, 1, &device);
     let mut trainer = Trainer::new(model, TrainOptions::new(1e-2, Schedule::Constant));
     for _ in 0..100 {
-        trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
+        trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean()).unwrap();
     }
     LanguageModel { model: trainer.into_model(), config, tokenizer }.save(&model_path).unwrap();
     (model_path, questions_path)
@@ -248,7 +248,7 @@ fn a_model_that_chats_is_asked_as_it_was_taught() {
     let batch = collate(&[&sequence], &device);
     let mut trainer = Trainer::new(model.model, TrainOptions::new(1e-2, Schedule::Constant));
     for _ in 0..60 {
-        trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
+        trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean()).unwrap();
     }
     model.model = trainer.into_model();
     model.save(&path).unwrap();

@@ -197,7 +197,7 @@ impl Stage for Model {
     type Params = ModelParams;
 
     const NAME: &'static str = "model";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str =
         "a base student, loaded from disk or the Hugging Face hub, or made from scratch";
     const SEEDED: bool = true;

@@ -117,7 +117,7 @@ pub(crate) fn train(
         let batch = batch::collate(&chosen, &device);
         let loss: Tensor<1> = batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean();
         let value = f64::from(loss.clone().detach().into_scalar::<f32>());
-        let report = trainer.step_on(loss);
+        let report = trainer.step_on(loss)?;
         let values = BTreeMap::from([
             ("gradient_norm".to_owned(), report.gradient_norm),
             ("learning_rate".to_owned(), report.learning_rate),

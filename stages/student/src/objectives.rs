@@ -117,7 +117,9 @@ pub(crate) trait Objective {
     fn loss(&mut self, forward: &Forward, log: &mut StepLog) -> Tensor<1>;
 
     /// Called after each optimizer step of the student.
-    fn stepped(&mut self) {}
+    fn stepped(&mut self) -> Result<(), StageError> {
+        Ok(())
+    }
 
     /// Whether a checkpoint may be taken now.
     fn at_rest(&self) -> bool {
@@ -172,7 +174,7 @@ pub(crate) struct Rationales {
 }
 
 /// Which rationale of a question stands for all: `first`, or a perspective's place.
-fn chosen(name: &str, perspectives: &[String]) -> Result<Option<usize>, StudentError> {
+pub(crate) fn chosen(name: &str, perspectives: &[String]) -> Result<Option<usize>, StudentError> {
     match name {
         FIRST => Ok(None),
         name => match perspectives.iter().position(|known| known == name) {

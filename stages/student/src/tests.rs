@@ -235,6 +235,22 @@ fn every_objective_learns() {
 }
 
 #[test]
+fn a_training_that_diverges_fails_and_says_what_to_lower() {
+    let cell = Cell::new();
+    for objective in [json!({ "std-cot": {} }), mind()] {
+        let mut params = params(objective, 10);
+        params["learning_rate"] = json!(1e30);
+        let error = cell.try_run("out", params, None).unwrap_err();
+        assert!(error.to_string().starts_with("training diverged: a loss or gradient of step"), "{error}");
+        assert_eq!(error.help(), Some("lower `learning_rate`, or warm it up for longer"));
+        // What was logged before can be read.
+        let lines = fs::read_to_string(cell.folder.path().join("out/scratch").join(files::METRICS)).unwrap();
+        assert!(lines.lines().all(|line| serde_json::from_str::<Metric>(line).is_ok()), "{lines}");
+        fs::remove_dir_all(cell.folder.path().join("out")).unwrap();
+    }
+}
+
+#[test]
 fn the_log_tells_the_story_of_mind() {
     let metrics = Cell::new().run("out", params(mind(), 3)).metrics();
     for metric in metrics {

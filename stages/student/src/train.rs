@@ -12,7 +12,7 @@ use std::{
 
 use contract::{Context, StageError, records::Metric};
 use lm::{
-    LanguageModel,
+    LanguageModel, LmError,
     llama::Llama,
     lora,
     paths::Paths,
@@ -103,16 +103,21 @@ pub(crate) fn train(
             let passes = objective.plan(batch, step)?;
             let mut values = vec![vec![None; paths.perspectives.len()]; batch.len()];
             let mut note = |rows: &[Row], losses: &[f64]| {
+                // What is drawn from these losses, such as weights, would choose no row at all.
+                if !losses.iter().all(|loss| loss.is_finite()) {
+                    return Err(LmError::Diverged { step: step + 1 });
+                }
                 for (row, loss) in rows.iter().zip(losses) {
                     values[row.question][row.path] = Some(*loss);
                     log.mean(format!("l_real/{}", paths.perspectives[row.path]), *loss);
                 }
+                Ok(())
             };
             let observed = rows(paths, batch, &passes, Pass::Observe);
             if !observed.is_empty() {
                 let model = params.dtype.of(&trainer.valid());
                 let seen = forward::run(&model, &observed, Needs::default(), params.tokens_at_once)?;
-                note(&seen.rows, &seen.values);
+                note(&seen.rows, &seen.values)?;
             }
             let learned = rows(paths, batch, &passes, Pass::Learn);
             let model = match params.gradient_checkpointing {
@@ -121,7 +126,7 @@ pub(crate) fn train(
             };
             let mut seen = forward::run(&model, &learned, objective.needs(step), params.tokens_at_once)?;
             let cut = params.gradient_checkpointing.then(|| Cut::new(&mut seen));
-            note(&seen.rows, &seen.values);
+            note(&seen.rows, &seen.values)?;
             log.total("paths", seen.rows.len() as f64);
             let targets = seen.rows.iter().map(|row| row.sequence.continuation().len());
             log.total("tokens", targets.sum::<usize>() as f64);
@@ -139,8 +144,8 @@ pub(crate) fn train(
                 None => trainer.accumulate(loss),
             }
         }
-        let taken = trainer.step();
-        objective.stepped();
+        let taken = trainer.step()?;
+        objective.stepped()?;
         log.total("learning_rate", taken.learning_rate);
         log.total("gradient_norm", taken.gradient_norm);
         let metric = log.finish(taken.step);
@@ -151,7 +156,7 @@ pub(crate) fn train(
                 context.metric(name, taken.step, *value);
             }
             // Of this attempt, up to here: what somebody who looks on needs to tell how fast it is.
-            context.metric("tokens", taken.step, tokens);
+            context.metric("tokens_so_far", taken.step, tokens);
         }
         lines.add(&metric)?;
         if params.snapshots.contains(&taken.step) {

@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 use crate::{ByQuestion, Teacher, perspective::Template, usage::UsageReport};
 
 /// Raised when the journalled form of a text changes, or how it is made.
-const VERSION: u32 = 2;
+const VERSION: u32 = 3;
 
 /// How a model of the recipe writes. Defaults are those of the provider `openai`, or ours.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]

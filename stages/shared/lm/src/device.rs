@@ -135,6 +135,10 @@ mod accelerator {
 
     /// GPUs where LibTorch sees any, else the processor.
     #[cfg(feature = "tch")]
+    #[expect(
+        deprecated,
+        reason = "burn will drop LibTorch one day; until then it is the fastest way to train on a GPU"
+    )]
     pub(super) fn tch(index: usize) -> Result<Device, DeviceError> {
         match nth("tch", DeviceType::LibTorch, index) {
             Err(_) if index == 0 => Ok(Device::libtorch()),

@@ -24,8 +24,11 @@ mod rows;
 pub(crate) use rows::Rows;
 pub use rows::{Mask, Span};
 
-/// Numbers of logits that exist at once; more rows are computed in turn, and again in the backward pass.
+/// Numbers of logits that exist at once on flex; more rows are computed in turn, and again in the backward pass.
 const LOGITS_AT_ONCE: usize = 1 << 25;
+
+/// Numbers of logits in one tensor elsewhere, where all of them are kept for the backward pass: a buffer of wgpu's takes 2 GiB.
+const LOGITS_IN_A_TENSOR: usize = 1 << 28;
 
 /// Whether a tensor is one the kernels compute on.
 fn on_flex<const D: usize>(x: &Tensor<D>) -> bool {
@@ -230,7 +233,8 @@ pub(crate) fn log_softmax(logits: Tensor<2>) -> Tensor<2> {
 
 /// How little each state expects its target: the cross-entropy of `softmax(states table^T)`, in nats.
 ///
-/// Only so many logits exist at once, see [`LOGITS_AT_ONCE`]. The output has at least 32 bits.
+/// On flex only [`LOGITS_AT_ONCE`] exist at a time; elsewhere all of them, in tensors of [`LOGITS_IN_A_TENSOR`]. The output has at
+/// least 32 bits.
 ///
 /// # Shapes
 ///
@@ -238,7 +242,8 @@ pub(crate) fn log_softmax(logits: Tensor<2>) -> Tensor<2> {
 /// - table: `[vocab_size, hidden_size]`
 /// - output: `[rows]`
 pub(crate) fn cross_entropy(states: Tensor<2>, table: Tensor<2>, targets: &Arc<[u32]>) -> Tensor<1> {
-    cross_entropy_at_once(states, table, targets, LOGITS_AT_ONCE)
+    let at_once = if on_flex(&states) { LOGITS_AT_ONCE } else { LOGITS_IN_A_TENSOR };
+    cross_entropy_at_once(states, table, targets, at_once)
 }
 
 fn cross_entropy_at_once(
@@ -255,11 +260,24 @@ fn cross_entropy_at_once(
             at_once,
         ));
     }
-    let [rows, _] = states.dims();
-    let targets: Vec<i32> = targets.iter().map(|target| target.cast_signed()).collect();
-    let targets = Tensor::from_data(TensorData::new(targets, [rows, 1]), &states.device());
-    let logits = wide(states.matmul(table.transpose()));
-    activation::log_softmax(logits, 1).gather(1, targets).neg().reshape([rows])
+    let [vocab_size, _] = table.dims();
+    let rows_at_once = (at_once / vocab_size).max(1);
+    let table = table.transpose();
+    let part = |states: Tensor<2>, targets: &[u32]| {
+        let rows = targets.len();
+        let targets: Vec<i32> = targets.iter().map(|target| target.cast_signed()).collect();
+        let targets = Tensor::from_data(TensorData::new(targets, [rows, 1]), &states.device());
+        let logits = wide(states.matmul(table.clone()));
+        activation::log_softmax(logits, 1).gather(1, targets).neg().reshape([rows])
+    };
+    if targets.len() <= rows_at_once {
+        return part(states, targets);
+    }
+    let parts = targets
+        .chunks(rows_at_once)
+        .enumerate()
+        .map(|(place, targets)| part(states.clone().narrow(0, place * rows_at_once, targets.len()), targets));
+    Tensor::cat(parts.collect(), 0)
 }
 
 /// One step of AdamW on a weight outside autodiff: the new weight, and both moments.

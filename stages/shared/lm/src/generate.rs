@@ -370,7 +370,7 @@ mod tests {
         let mut trainer = Trainer::new(model.model, options);
         let batch = collate(&sequences.iter().collect::<Vec<_>>(), &fixture::device());
         for _ in 0..60 {
-            trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean());
+            trainer.step_on(batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean()).unwrap();
         }
         model.model = trainer.into_model();
         let request = |(index, sequence): (usize, &Sequence)| Request {

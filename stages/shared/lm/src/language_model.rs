@@ -117,6 +117,12 @@ pub enum LmError {
         /// The suffix.
         suffix: String,
     },
+    /// A loss or a gradient is infinite or not a number.
+    #[error("training diverged: a loss or gradient of step {step} is not finite")]
+    Diverged {
+        /// The optimizer step, from 1.
+        step: usize,
+    },
     /// A checkpoint was made by another model, or is damaged.
     #[error("checkpoint `{}`: {problem}", path.display())]
     Checkpoint {
@@ -149,6 +155,13 @@ impl From<LmError> for contract::StageError {
             }
             error @ LmError::TooLong { .. } => {
                 Self::failed(error).with_help("lower `max_new_tokens`, or shorten the prompt")
+            }
+            error @ LmError::Diverged { .. } => {
+                Self::failed(error).with_help("lower `learning_rate`, or warm it up for longer")
+            }
+            LmError::Checkpoint { ref path, .. } => {
+                let remedy = format!("remove `{}`, and training starts anew", path.display());
+                Self::failed(error).with_help(remedy)
             }
             error => Self::failed(error),
         }

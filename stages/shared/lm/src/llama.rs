@@ -542,14 +542,7 @@ impl LlamaAttention {
                 Some((cache, layer)) => cache.append(*layer, keys, values),
                 None => (keys, values),
             };
-            let [batch, _, length, _] = queries.dims();
-            let attended = keys.dims()[2];
-            // Query heads that share keys are rows of one product.
-            let queries = queries.reshape([batch, key_value, group * length, size]);
-            let scores = queries.matmul(keys.swap_dims(2, 3)).reshape([batch, heads, length, attended]);
-            let weights = fused::masked_softmax(scores, &block.mask);
-            let values = weights.reshape([batch, key_value, group * length, attended]).matmul(values);
-            fused::merge(values.reshape([batch, heads, length, size]), &block.queries)
+            fused::merge(self.heads.attend(queries, keys, values, &block.mask), &block.queries)
         };
         let mut attended: Vec<Tensor<2>> = layout.blocks.iter().map(attend).collect();
         let attended = match attended.len() {
@@ -557,6 +550,46 @@ impl LlamaAttention {
             _ => Tensor::cat(attended, 0),
         };
         self.o_proj.forward(attended)
+    }
+}
+
+impl Heads {
+    /// Eq. 1, Attention Is All You Need, arXiv 1706.03762, with query heads that share keys: arXiv 2305.13245.
+    ///
+    /// Most keys that no query nearby sees are left out.
+    ///
+    /// # Shapes
+    ///
+    /// - queries and output: `[batch, heads, queries, size]`, scaled
+    /// - keys and values: `[batch, key-value heads, keys, size]`
+    fn attend(self, queries: Tensor<4>, keys: Tensor<4>, values: Tensor<4>, mask: &Arc<Mask>) -> Tensor<4> {
+        let parts = mask.parts();
+        if parts.is_empty() {
+            return self.attend_to_all(queries, keys, values, mask);
+        }
+        let attended = parts.iter().map(|part| {
+            let queries = queries.clone().narrow(2, part.queries.start, part.queries.len());
+            self.attend_to_all(queries, part.of(&keys), part.of(&values), &part.mask)
+        });
+        Tensor::cat(attended.collect(), 2)
+    }
+
+    /// [`Heads::attend`] at every key, masked or not.
+    fn attend_to_all(
+        self,
+        queries: Tensor<4>,
+        keys: Tensor<4>,
+        values: Tensor<4>,
+        mask: &Arc<Mask>,
+    ) -> Tensor<4> {
+        let Self { key_value, group, size } = self;
+        let ([batch, heads, length, _], attended) = (queries.dims(), keys.dims()[2]);
+        // Query heads that share keys are rows of one product.
+        let queries = queries.reshape([batch, key_value, group * length, size]);
+        let scores = queries.matmul(keys.swap_dims(2, 3)).reshape([batch, heads, length, attended]);
+        let weights = fused::masked_softmax(scores, mask);
+        let values = weights.reshape([batch, key_value, group * length, attended]).matmul(values);
+        values.reshape([batch, heads, length, size])
     }
 }
 
@@ -585,7 +618,7 @@ mod tests {
     use burn::tensor::Bool;
 
     use super::*;
-    use crate::{LanguageModel, fixture};
+    use crate::{LanguageModel, fixture, fused::Span};
 
     fn random_tokens(shape: [usize; 2], vocab: i32) -> Tensor<2, Int> {
         let mut rng = ChaCha8Rng::seed_from_u64(7);
@@ -611,6 +644,73 @@ mod tests {
         for name in ["tiny-llama", "tiny-llama3"] {
             fixture::assert_reference_logits(name, &fixture::loaded(name), 1e-5);
         }
+    }
+
+    /// What a row sees that holds a prompt and its continuations.
+    fn tree(prompt: usize, continuations: &[usize]) -> Vec<Span> {
+        let mut spans: Vec<Span> =
+            (0..prompt).map(|place| Span { prefix: 0, from: 0, to: place + 1 }).collect();
+        for length in continuations {
+            let from = spans.len();
+            spans.extend((from..from + length).map(|place| Span { prefix: prompt, from, to: place + 1 }));
+        }
+        spans
+    }
+
+    #[test]
+    fn attention_in_parts_is_attention() {
+        let heads = Heads { key_value: 2, group: 3, size: 4 };
+        let device = fixture::device().autodiff();
+        let causal = |past: usize, new: usize| {
+            (past..past + new).map(|place| Span { prefix: 0, from: 0, to: place + 1 }).collect::<Vec<_>>()
+        };
+        // A long text; the end of one whose beginning is cached; a question with six rationales; two with theirs, in rows.
+        let rows = [
+            (1, 300, causal(0, 300)),
+            (1, 400, causal(100, 300)),
+            (1, 405, tree(25, &[50, 60, 70, 40, 20, 140])),
+            (2, 200, [tree(20, &[60, 60, 60]), tree(40, &[50, 110])].concat()),
+        ];
+        for (batch, keys, spans) in rows {
+            let mask = Arc::new(Mask::new(batch, keys, spans));
+            let queries = mask.queries;
+            let parts = mask.parts();
+            assert!(parts.len() > 2, "{parts:?}");
+            assert_eq!(
+                parts.iter().flat_map(|part| part.queries.clone()).collect::<Vec<_>>(),
+                (0..queries).collect::<Vec<_>>()
+            );
+            let of = |attend: &dyn Fn(Tensor<4>, Tensor<4>, Tensor<4>) -> Tensor<4>| {
+                let leaf = |seed: u64, shape: [usize; 4]| {
+                    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+                    let numbers: Vec<f32> =
+                        (0..shape.iter().product()).map(|_| rng.random_range(-2.0..2.0)).collect();
+                    Tensor::<4>::from_data(TensorData::new(numbers, shape), &device).require_grad()
+                };
+                let [q, k, v] = [
+                    leaf(1, [batch, 6, queries, 4]),
+                    leaf(2, [batch, 2, keys, 4]),
+                    leaf(3, [batch, 2, keys, 4]),
+                ];
+                let out = attend(q.clone(), k.clone(), v.clone());
+                let gradients = (out.clone() * leaf(4, [batch, 6, queries, 4])).sum().backward();
+                [
+                    out.inner(),
+                    q.grad(&gradients).unwrap(),
+                    k.grad(&gradients).unwrap(),
+                    v.grad(&gradients).unwrap(),
+                ]
+                .map(|x| x.into_data().iter::<f64>().collect::<Vec<f64>>())
+            };
+            let found = of(&|q, k, v| heads.attend(q, k, v, &mask));
+            let expected = of(&|q, k, v| heads.attend_to_all(q, k, v, &mask));
+            for (found, expected) in found.iter().zip(&expected) {
+                fixture::assert_close(found, expected, 2e-5);
+            }
+        }
+        // Nothing is gained here.
+        assert!(Mask::causal(4, 60).parts().is_empty());
+        assert!(Mask::new(1, 400, causal(399, 1)).parts().is_empty());
     }
 
     #[test]

@@ -31,6 +31,16 @@ impl Precision {
         *self == Self::default()
     }
 
+    /// Refuses a format that a backend computes in on no device; see also [`Precision::check`].
+    pub fn check_backend(self, backend: &Backend) -> Result<(), DeviceError> {
+        match self {
+            Self::Bf16 if backend.name == Backend::default().name => {
+                Err(DeviceError::Dtype { name: backend.name.clone(), dtype: "bf16".to_owned() })
+            }
+            Self::F32 | Self::Bf16 => Ok(()),
+        }
+    }
+
     /// Refuses a format that a device does not compute in. flex has no kernels for bfloat16: it would widen each number.
     pub fn check(self, backend: &Backend, device: &Device) -> Result<(), DeviceError> {
         match self {
@@ -89,7 +99,7 @@ pub(crate) mod tests {
             let loss = losses.mean();
             after = loss.clone().into_scalar::<f32>();
             before.get_or_insert(after);
-            trainer.step_on(loss);
+            trainer.step_on(loss).unwrap();
         }
         let before = before.unwrap();
         assert!(before > 5.0 && after < 0.3, "{before} -> {after}");
@@ -118,6 +128,8 @@ pub(crate) mod tests {
     fn flex_refuses_bf16_with_a_remedy() {
         let (backend, device) = (Backend::default(), fixture::device());
         assert_eq!(Precision::F32.check(&backend, &device), Ok(()));
+        assert_eq!(Precision::F32.check_backend(&backend), Ok(()));
+        assert!(Precision::Bf16.check_backend(&backend).is_err());
         let error = Precision::Bf16.check(&backend, &device).unwrap_err();
         assert_eq!(error.to_string(), "backend `flex` cannot compute in `bf16`; use `f32`");
         assert_eq!(error.help(), "`dtype: f32` runs everywhere, `bf16` with `--backend tch`");

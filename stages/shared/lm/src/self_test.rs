@@ -61,16 +61,8 @@ pub fn self_test(name: &str) -> Result<SelfTest, DeviceError> {
     if found.tokens != expected.tokens {
         return Err(wrong(format!("it writes {:?}, not {:?}", found.tokens, expected.tokens)));
     }
-    let weights = found.weights.iter().zip(&expected.weights);
-    let test = SelfTest {
-        tokens: found.tokens.iter().map(Vec::len).sum(),
-        loss: (found.loss - expected.loss).abs(),
-        gradient_norm: (found.gradient_norm / expected.gradient_norm - 1.0).abs(),
-        weight: weights.map(|(found, expected)| (found - expected).abs()).fold(0.0, f64::max),
-    };
-    // Written so that what is not a number fails, too.
-    let within = |difference: f64| difference <= TOLERANCE;
-    if !(within(test.loss) && within(test.gradient_norm) && within(test.weight)) {
+    let test = found.beside(&expected);
+    if !test.within(TOLERANCE) {
         let SelfTest { loss, gradient_norm, weight, .. } = test;
         return Err(wrong(format!(
             "a training step is off by {loss:.1e} in the loss, {gradient_norm:.1e} in the gradient's norm and \
@@ -78,6 +70,13 @@ pub fn self_test(name: &str) -> Result<SelfTest, DeviceError> {
         )));
     }
     Ok(test)
+}
+
+impl SelfTest {
+    /// Whether no difference is larger; one that is not a number is.
+    pub(crate) fn within(&self, tolerance: f64) -> bool {
+        [self.loss, self.gradient_norm, self.weight].iter().all(|difference| *difference <= tolerance)
+    }
 }
 
 struct Outcome {
@@ -115,10 +114,22 @@ impl Outcome {
         let computing = cast(&trainer.model, dtype);
         let loss = batch.token_losses(&computing, batch.hidden(&computing)).mean();
         let value = loss.clone().into_data().iter::<f64>().sum();
-        let gradient_norm = trainer.step_on(loss).gradient_norm;
+        let gradient_norm = trainer.step_on(loss)?.gradient_norm;
         let mut weights = Weights(Vec::new());
         trainer.into_model().visit(&mut weights);
         Ok(Self { tokens, loss: value, gradient_norm, weights: weights.0 })
+    }
+
+    fn beside(&self, expected: &Self) -> SelfTest {
+        let weights = self.weights.iter().zip(&expected.weights);
+        let differences = weights.map(|(found, expected)| (found - expected).abs());
+        SelfTest {
+            tokens: self.tokens.iter().map(Vec::len).sum(),
+            loss: (self.loss - expected.loss).abs(),
+            gradient_norm: (self.gradient_norm / expected.gradient_norm - 1.0).abs(),
+            // `f64::max` would pass over what is not a number.
+            weight: differences.fold(0.0, |most, one| if most.is_nan() || one <= most { most } else { one }),
+        }
     }
 }
 
@@ -169,9 +180,25 @@ mod tests {
     #[test]
     fn the_loops_on_flex_do_what_burn_composes() {
         let test = self_test("flex").unwrap();
-        let largest = test.loss.max(test.gradient_norm).max(test.weight);
         // Rounding of 32-bit floats against 64-bit ones: not nothing, and little.
-        assert!(largest > 0.0 && largest < 1e-5, "{test:?}");
+        assert!(test.within(1e-5) && !test.within(0.0), "{test:?}");
         assert!(test.tokens > TEXTS, "{test:?}");
+    }
+
+    #[test]
+    fn what_is_not_a_number_is_no_agreement() {
+        let outcome = |loss, weights: &[f64]| Outcome {
+            tokens: vec![vec![1, 2]],
+            loss,
+            gradient_norm: 3.0,
+            weights: weights.to_vec(),
+        };
+        let expected = outcome(1.0, &[0.5, 0.25, 0.125]);
+        let within = |found: &Outcome| found.beside(&expected).within(TOLERANCE);
+        assert!(within(&expected) && within(&outcome(1.0, &[0.5, 0.25, 0.1251])));
+        assert!(!within(&outcome(1.0, &[0.5, 0.26, 0.125])));
+        assert!(!within(&outcome(1.0, &[f64::NAN, 0.25, 0.125])));
+        assert!(!within(&outcome(1.0, &[0.5, 0.25, f64::NAN])));
+        assert!(!within(&outcome(f64::NAN, &expected.weights)));
     }
 }

@@ -152,9 +152,14 @@ impl<M: Module> Trainer<M> {
     }
 
     /// Takes one optimizer step with the gradients accumulated so far, and forgets them.
-    pub fn step(&mut self) -> Step {
+    ///
+    /// Fails, and leaves the weights as they are, where a gradient is infinite or not a number.
+    pub fn step(&mut self) -> Result<Step, LmError> {
         let gradients = std::mem::take(&mut self.gradients);
         let gradient_norm = norm(&gradients);
+        if !gradient_norm.is_finite() {
+            return Err(LmError::Diverged { step: self.step + 1 });
+        }
         let options = self.options;
         let learning_rate = options.learning_rate * options.schedule.factor(self.step);
         self.step += 1;
@@ -169,11 +174,11 @@ impl<M: Module> Trainer<M> {
         };
         // Mapping consumes the module, which is only borrowed here; clones share the weights until they change.
         self.model = self.model.clone().map(&mut update);
-        Step { step: self.step, learning_rate, gradient_norm }
+        Ok(Step { step: self.step, learning_rate, gradient_norm })
     }
 
     /// [`Trainer::accumulate`] and [`Trainer::step`].
-    pub fn step_on(&mut self, loss: Tensor<1>) -> Step {
+    pub fn step_on(&mut self, loss: Tensor<1>) -> Result<Step, LmError> {
         self.accumulate(loss);
         self.step()
     }
@@ -448,11 +453,14 @@ impl ModuleMapper for Load<'_> {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use rand::{SeedableRng, rngs::SmallRng};
+
     use super::*;
     use crate::{
         batch::{Sequence, collate},
         fixture,
         llama::{Llama, LlamaConfig},
+        lora,
     };
 
     fn trainer(seed: u64) -> Trainer<Llama> {
@@ -480,7 +488,7 @@ mod tests {
         trainer.options.learning_rate = 1e-2;
         let before = loss(&trainer.model, &sequences).mean().into_scalar::<f32>();
         for step in 1..=60 {
-            let report = trainer.step_on(loss(&trainer.model, &sequences).mean());
+            let report = trainer.step_on(loss(&trainer.model, &sequences).mean()).unwrap();
             assert_eq!(report.step, step);
             assert!(report.gradient_norm > 0.0);
         }
@@ -492,11 +500,11 @@ mod tests {
     fn eight_in_one_equal_eight_accumulated() {
         let sequences = fixture::sequences(8);
         let (mut whole, mut parts) = (trainer(1), trainer(1));
-        let one = whole.step_on(loss(&whole.model, &sequences).sum() / 8.0);
+        let one = whole.step_on(loss(&whole.model, &sequences).sum() / 8.0).unwrap();
         for sequence in &sequences {
             parts.accumulate(loss(&parts.model, std::slice::from_ref(sequence)).sum() / 8.0);
         }
-        let eight = parts.step();
+        let eight = parts.step().unwrap();
         assert!((one.gradient_norm - eight.gradient_norm).abs() < 1e-5 * one.gradient_norm);
         let value =
             |trainer: &Trainer<Llama>| loss(&trainer.valid(), &sequences).sum().into_scalar::<f32>() as f64;
@@ -515,7 +523,7 @@ mod tests {
         // The gradient is (3, 4) in the weight and 0 in the bias; its norm is 5 and it is cut to (0.6, 0.8).
         let x = Tensor::<2>::from_data([[3.0f32, 4.0]], &device);
         let y = trainer.model.forward(x).sum() - trainer.model.bias.as_ref().unwrap().val().sum();
-        assert_eq!(trainer.step_on(y).gradient_norm, 5.0);
+        assert_eq!(trainer.step_on(y).unwrap().gradient_norm, 5.0);
         // First step of Adam: m / sqrt(v) is the gradient's sign. 1 (1 - 0.05) - 0.1, 2 (1 - 0.05) - 0.1.
         let weight: Vec<f64> = trainer.model.weight.val().into_data().iter::<f64>().collect();
         fixture::assert_close(&weight, &[0.85, 1.8], 1e-6);
@@ -540,7 +548,7 @@ mod tests {
         let train = |trainer: &mut Trainer<Llama>, steps: std::ops::Range<usize>| {
             for step in steps {
                 let loss = loss(&trainer.model, &sequences[step % 3 * 4..][..4]).mean();
-                trainer.step_on(loss);
+                trainer.step_on(loss).unwrap();
             }
         };
         let mut straight = trainer(1);
@@ -571,18 +579,44 @@ mod tests {
     }
 
     #[test]
+    fn a_gradient_that_is_no_number_ends_training_and_spoils_nothing() {
+        let sequences = fixture::sequences(4);
+        let mut trainer = trainer(1);
+        trainer.step_on(loss(&trainer.model, &sequences).mean()).unwrap();
+        let before = weights(&trainer);
+        for factor in [f64::NAN, f64::INFINITY] {
+            let loss = loss(&trainer.model, &sequences).mean().mul_scalar(factor);
+            let error = contract::StageError::from(trainer.step_on(loss).unwrap_err());
+            assert_eq!(error.to_string(), "training diverged: a loss or gradient of step 2 is not finite");
+            assert_eq!(error.help(), Some("lower `learning_rate`, or warm it up for longer"));
+        }
+        assert_eq!(weights(&trainer), before);
+        assert_eq!(trainer.step_on(loss(&trainer.model, &sequences).mean()).unwrap().step, 2);
+    }
+
+    #[test]
     fn the_number_of_threads_does_not_change_the_weights() {
         // Large enough for flex to split matrix products, softmax rows and copies over threads.
         let config = LlamaConfig { hidden_size: 128, intermediate_size: 384, ..fixture::config() };
-        let run = |threads: usize| {
+        let run = |threads: usize, adapt: bool| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             pool.install(|| {
                 let model = Llama::init(&config, 1, &fixture::device());
+                let model = match adapt {
+                    true => {
+                        lora::attach(model, &lora::LoraConfig::default(), &mut SmallRng::seed_from_u64(1))
+                    }
+                    false => model,
+                };
                 let mut trainer = Trainer::new(model, TrainOptions::new(1e-3, Schedule::Constant));
-                trainer.step_on(loss(&trainer.model, &fixture::sequences(64)).mean());
+                // The second step is the first in which both matrices of an adapter learn.
+                for _ in 0..2 {
+                    trainer.step_on(loss(&trainer.model, &fixture::sequences(64)).mean()).unwrap();
+                }
                 weights(&trainer)
             })
         };
-        assert_eq!(run(1), run(2));
+        assert_eq!(run(1, false), run(2, false));
+        assert_eq!(run(1, true), run(2, true));
     }
 }

@@ -285,12 +285,13 @@ impl Objective for Mind {
         weighted_loss(forward, &planned.alphas, self.params.lambda, log)
     }
 
-    fn stepped(&mut self) {
+    fn stepped(&mut self) -> Result<(), StageError> {
         self.waiting += 1;
         if self.waiting == self.params.assistant_accumulation {
-            self.assistant.step();
+            self.assistant.step()?;
             self.waiting = 0;
         }
+        Ok(())
     }
 
     fn at_rest(&self) -> bool {

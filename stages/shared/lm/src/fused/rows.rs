@@ -1,6 +1,9 @@
 //! Which tokens of a flat list stand where in a rectangle, and what each place of it may see.
 
-use std::{ops::Range, sync::OnceLock};
+use std::{
+    ops::Range,
+    sync::{Arc, OnceLock},
+};
 
 use burn::tensor::{Bool, Device, Int, Tensor, TensorData};
 
@@ -106,6 +109,45 @@ pub struct Span {
     pub to: usize,
 }
 
+impl Span {
+    /// The smallest span that holds both.
+    fn and(self, other: Self) -> Self {
+        let prefix = self.prefix.max(other.prefix);
+        let (from, to) = (self.from.min(other.from), self.to.max(other.to));
+        if from < prefix { Self { prefix: 0, from: 0, to } } else { Self { prefix, from, to } }
+    }
+
+    fn keys(self) -> usize {
+        self.prefix + self.to - self.from
+    }
+}
+
+/// Neighbouring queries, and the keys that any of them sees.
+#[derive(Debug)]
+pub(crate) struct Part {
+    pub(crate) queries: Range<usize>,
+    seen: Span,
+    /// What each query sees of these keys.
+    pub(crate) mask: Arc<Mask>,
+}
+
+impl Part {
+    /// The keys that are seen, or their values.
+    ///
+    /// # Shapes
+    ///
+    /// - x: `[batch, heads, keys, size]`
+    /// - output: `[batch, heads, keys of the part, size]`
+    pub(crate) fn of(&self, x: &Tensor<4>) -> Tensor<4> {
+        let Span { prefix, from, to } = self.seen;
+        let own = x.clone().narrow(2, from, to - from);
+        if prefix == 0 { own } else { Tensor::cat(vec![x.clone().narrow(2, 0, prefix), own], 2) }
+    }
+}
+
+/// Queries of a part; fewer would make products too small to be fast.
+const PART: Range<usize> = 32..128;
+
 /// What the queries of a batch see: `[batch, queries]` spans over so many keys.
 #[derive(Debug)]
 pub struct Mask {
@@ -114,6 +156,7 @@ pub struct Mask {
     pub(crate) keys: usize,
     pub(crate) spans: Vec<Span>,
     bias: OnceLock<Tensor<4>>,
+    parts: OnceLock<Vec<Part>>,
 }
 
 impl Mask {
@@ -130,13 +173,49 @@ impl Mask {
             assert!(prefix <= from && from <= to && to <= keys, "{span:?} is no part of {keys} keys");
             assert!(prefix > 0 || to > from, "every query sees a key");
         }
-        Self { batch, queries, keys, spans, bias: OnceLock::new() }
+        Self { batch, queries, keys, spans, bias: OnceLock::new(), parts: OnceLock::new() }
     }
 
     /// Every query sees itself and all before it.
     pub fn causal(batch: usize, length: usize) -> Self {
         let row = (0..length).map(|place| Span { prefix: 0, from: 0, to: place + 1 });
         Self::new(batch, length, (0..batch).flat_map(|_| row.clone()).collect())
+    }
+
+    /// The queries in parts that together look at much less than every query at every key; none where there are no such.
+    ///
+    /// A part is what continues one prefix, cut where it is long; small ones stay together.
+    pub(crate) fn parts(&self) -> &[Part] {
+        self.parts.get_or_init(|| {
+            let of = |query: usize| self.spans.iter().skip(query).step_by(self.queries);
+            let begins = |query: usize| {
+                of(query).zip(of(query - 1)).any(|(a, b)| (a.prefix, a.from) != (b.prefix, b.from))
+            };
+            let mut cuts = vec![0];
+            for query in 1..self.queries {
+                if query - cuts[cuts.len() - 1] >= PART.start && begins(query) {
+                    cuts.push(query);
+                }
+            }
+            cuts.push(self.queries);
+            let cut = |run: &[usize]| {
+                let (start, length) = (run[0], run[1] - run[0]);
+                let count = length.div_ceil(PART.end);
+                (0..count).map(move |at| start + length * at / count..start + length * (at + 1) / count)
+            };
+            let parts: Vec<Part> = cuts.windows(2).flat_map(cut).map(|queries| self.part(queries)).collect();
+            let looked_at: usize = parts.iter().map(|part| part.queries.len() * part.seen.keys()).sum();
+            if 4 * looked_at > 3 * self.queries * self.keys { Vec::new() } else { parts }
+        })
+    }
+
+    fn part(&self, queries: Range<usize>) -> Part {
+        let rows = self.spans.chunks(self.queries).flat_map(|row| &row[queries.clone()]);
+        let seen = rows.clone().copied().reduce(Span::and).expect("a part has queries");
+        let shift = seen.from - seen.prefix;
+        let own = |span: &Span| Span { from: span.from - shift, to: span.to - shift, ..*span };
+        let spans = rows.map(own).collect();
+        Part { queries, seen, mask: Arc::new(Self::new(self.batch, seen.keys(), spans)) }
     }
 
     /// 0 or [`MASKED`]; `[batch, 1, queries, keys]`.

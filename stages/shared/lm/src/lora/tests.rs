@@ -42,7 +42,7 @@ fn train(trainer: &mut Trainer<Llama>, steps: std::ops::Range<usize>) {
     let sequences = fixture::sequences(12);
     for step in steps {
         let loss = loss(&trainer.model, &sequences[step % 3 * 4..][..4]).mean();
-        trainer.step_on(loss);
+        trainer.step_on(loss).unwrap();
     }
 }
 
@@ -185,7 +185,7 @@ fn a_small_adapter_overfits_one_batch() {
     let before = loss(&trainer.model, &sequences).mean().into_scalar::<f32>();
     for _ in 0..60 {
         let loss = loss(&trainer.model, &sequences).mean();
-        trainer.step_on(loss);
+        trainer.step_on(loss).unwrap();
     }
     let after = loss(&trainer.into_model(), &sequences).mean().into_scalar::<f32>();
     assert!(before > 5.0 && after < 0.5, "{before} -> {after}");
@@ -217,7 +217,7 @@ fn names_and_shapes_are_those_of_peft_and_what_is_saved_is_loaded() {
     let mut trainer = Trainer::new(model, TrainOptions::new(1e-2, Schedule::Constant));
     let sequence = Sequence { tokens: vec![2, 3, 4, 5], target_start: 1, answer_span: 0..0 };
     let loss = loss(&trainer.model, &[sequence]).mean();
-    trainer.step_on(loss);
+    trainer.step_on(loss).unwrap();
     let model = trainer.into_model();
 
     let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
