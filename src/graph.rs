@@ -28,6 +28,7 @@ mod leak;
 mod matrix;
 mod order;
 mod ports;
+mod setting;
 
 /// The name of a cell: `student[method=mind,seed=1]`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,6 +77,8 @@ pub struct Cell {
     pub pools: BTreeMap<String, usize>,
     /// How often it is tried again after a failure.
     pub retries: u32,
+    /// The perspectives of the completions or rationales it will make, where they are known.
+    pub perspectives: Option<Vec<String>>,
 }
 
 impl Cell {
@@ -298,6 +301,8 @@ impl Graph {
             let schema = kind.schema();
             // Params that name no axis are the same in every cell: check them once.
             let mut last: Option<(Node, Option<CheckedParams>)> = None;
+            // They say nothing of what comes after: it is checked all the same.
+            let mut of_setting = Vec::new();
             for axes in matrix::combinations(recipe, &drafts[stage], mistakes) {
                 let scope = Scope { recipe, axes: &axes };
                 let Some(with) = interpolate(drafts[stage].with, &scope, mistakes) else { continue };
@@ -305,12 +310,17 @@ impl Graph {
                     let checked = check_params(kind, &with, &schema, recipe, &drafts[stage].what, mistakes);
                     last = Some((with, checked));
                 }
-                if let Some((_, Some((params, files)))) = &last {
+                if let Some((with, Some((params, files)))) = &last {
                     let checked = (params.clone(), files.clone());
+                    let (index, so_far) = (self.cells.len(), mistakes.len());
                     self.add_cell(drafts, stage, kind, &axes, checked, kinds, mistakes);
+                    if mistakes.len() == so_far && setting::is_known(drafts, stage) {
+                        self.check_setting(index, with, &drafts[stage].what, &mut of_setting);
+                    }
                 }
             }
             drafts[stage].spoiled |= mistakes.len() > before;
+            mistakes.append(&mut of_setting);
         }
     }
 
@@ -358,6 +368,7 @@ impl Graph {
             priority: draft.resources.map_or(0, |declared| declared.priority),
             pools,
             retries: draft.retries,
+            perspectives: None,
             params,
         };
         for port in kind.inputs() {
@@ -685,13 +696,15 @@ fn check_params(
         }
         Ok(_) => None,
         Err(problems) => {
-            for (pointer, problem) in problems {
-                let span = schema::locate(with, &pointer);
-                let field = pointer.trim_start_matches('/').replace('/', ".");
-                let place = if field.is_empty() { what.to_owned() } else { format!("`{field}` in {what}") };
-                mistakes.push(Diagnostic::at(span, format!("{place}: {problem}")));
-            }
+            mistakes.extend(problems.into_iter().map(|problem| in_params(with, what, problem)));
             None
         }
     }
+}
+
+/// What a kind says of a param, where it stands.
+fn in_params(with: &Node, what: &str, (pointer, problem): (String, String)) -> Diagnostic {
+    let field = pointer.trim_start_matches('/').replace('/', ".").replace("~1", "/").replace("~0", "~");
+    let place = if field.is_empty() { what.to_owned() } else { format!("`{field}` in {what}") };
+    Diagnostic::at(schema::locate(with, &pointer), format!("{place}: {problem}"))
 }

@@ -7,7 +7,10 @@
 //! It does not compute anything, name a kind or know about tensors.
 
 mod stage;
-pub use stage::{Arity, ArtifactType, CpuRange, FilePath, Kind, Port, PortFlow, Resources, Stage};
+pub use stage::{Arity, ArtifactType, CpuRange, FilePath, Item, Kind, Port, PortFlow, Resources, Stage};
+
+mod setting;
+pub use setting::{Joined, Setting};
 
 mod secret;
 pub use secret::{Secret, SecretError};
@@ -33,5 +36,8 @@ pub use digest::Digest;
 
 mod amount;
 pub use amount::seconds;
+
+mod suggest;
+pub use suggest::suggest;
 
 pub mod bench;

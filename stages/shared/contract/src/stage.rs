@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use schemars::{JsonSchema, Schema, SchemaGenerator};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::{Context, Estimate, Outlook, StageError};
+use crate::{Context, Digest, Estimate, Outlook, Setting, StageError};
 
 /// What an artifact holds; an output joins an input of the same type.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
@@ -99,6 +99,8 @@ pub enum PortFlow {
     Carries,
     /// What enters here is only measured; the outputs hold no questions.
     Measures,
+    /// What enters here is left out: no output holds any of its questions.
+    Excludes,
 }
 
 /// A named, typed input or output of a kind.
@@ -205,6 +207,17 @@ impl JsonSchema for FilePath {
     }
 }
 
+/// A question of an external file, as [`Stage::items`] tells it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Item {
+    /// Its id.
+    pub id: String,
+    /// The line it stands in, from 1.
+    pub line: usize,
+    /// Equal for questions that read the same.
+    pub identity: Digest,
+}
+
 /// A kind of stage. Implement this; the engine sees it through [`Kind`].
 pub trait Stage: Sync + Send + 'static {
     /// The `with` block. Use `#[serde(deny_unknown_fields)]` and a doc comment per field.
@@ -235,6 +248,16 @@ pub trait Stage: Sync + Send + 'static {
         Vec::new()
     }
 
+    /// Checks params against what a cell with them will compute on and read; returns pairs as [`Stage::check`] does.
+    fn check_setting(_params: &Self::Params, _setting: &Setting<'_>) -> Vec<(String, String)> {
+        Vec::new()
+    }
+
+    /// The perspectives of the completions or rationales that a cell will make, where they can be told before it runs.
+    fn perspectives(_params: &Self::Params, _setting: &Setting<'_>) -> Option<Vec<String>> {
+        None
+    }
+
     /// Fills in defaults that depend on other params; what it returns is what the fingerprint holds and `run` gets.
     fn settle(params: Self::Params) -> Self::Params {
         params
@@ -255,6 +278,12 @@ pub trait Stage: Sync + Send + 'static {
     /// Whether the questions these params produce are held out from training (a test split).
     fn held_out(_params: &Self::Params) -> bool {
         false
+    }
+
+    /// Every question of the external file these params name, whatever part of it they take, so that held-out ones are found
+    /// again in other files. Called whenever a recipe is checked: `None` where there is no such file, or reading it takes long.
+    fn items(_params: &Self::Params) -> Option<Vec<Item>> {
+        None
     }
 
     /// What a cell occupies while it runs.
@@ -310,12 +339,18 @@ pub trait Kind: Sync + Send {
     fn schema(&self) -> serde_json::Value;
     /// Fills in defaults: params as written to params as resolved, or (JSON pointer, problem) pairs.
     fn resolve(&self, params: &serde_json::Value) -> Result<serde_json::Value, Vec<(String, String)>>;
+    /// See [`Stage::check_setting`]; `params` are resolved.
+    fn check_setting(&self, params: &serde_json::Value, setting: &Setting<'_>) -> Vec<(String, String)>;
+    /// See [`Stage::perspectives`]; `params` are resolved.
+    fn perspectives(&self, params: &serde_json::Value, setting: &Setting<'_>) -> Option<Vec<String>>;
     /// See [`Stage::reads`]; `params` are resolved.
     fn reads(&self, params: &serde_json::Value, port: &str) -> bool;
     /// See [`Stage::makes`]; `params` are resolved.
     fn makes(&self, params: &serde_json::Value, port: &str) -> bool;
     /// See [`Stage::held_out`]; `params` are resolved.
     fn held_out(&self, params: &serde_json::Value) -> bool;
+    /// See [`Stage::items`]; `params` are resolved.
+    fn items(&self, params: &serde_json::Value) -> Option<Vec<Item>>;
     /// See [`Stage::resources`]; `params` are resolved.
     fn resources(&self, params: &serde_json::Value) -> Resources;
     /// See [`Stage::immaterial`].
@@ -384,6 +419,14 @@ impl<S: Stage> Kind for S {
         Ok(serde_json::to_value(S::settle(params)).expect("params are plain data and serialize"))
     }
 
+    fn check_setting(&self, params: &serde_json::Value, setting: &Setting<'_>) -> Vec<(String, String)> {
+        S::check_setting(&resolved::<S>(params), setting)
+    }
+
+    fn perspectives(&self, params: &serde_json::Value, setting: &Setting<'_>) -> Option<Vec<String>> {
+        S::perspectives(&resolved::<S>(params), setting)
+    }
+
     fn reads(&self, params: &serde_json::Value, port: &str) -> bool {
         S::reads(&resolved::<S>(params), port)
     }
@@ -394,6 +437,10 @@ impl<S: Stage> Kind for S {
 
     fn held_out(&self, params: &serde_json::Value) -> bool {
         S::held_out(&resolved::<S>(params))
+    }
+
+    fn items(&self, params: &serde_json::Value) -> Option<Vec<Item>> {
+        S::items(&resolved::<S>(params))
     }
 
     fn resources(&self, params: &serde_json::Value) -> Resources {
