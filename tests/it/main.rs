@@ -34,6 +34,9 @@ mod secrets;
 mod judged;
 
 #[cfg(feature = "burn")]
+mod held_out;
+
+#[cfg(feature = "burn")]
 mod malformed;
 
 #[cfg(feature = "burn")]

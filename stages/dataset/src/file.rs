@@ -2,13 +2,15 @@
 
 use std::{collections::HashMap, fs, path::Path};
 
-use contract::{StageError, records::Question};
+use contract::{Item, StageError, records::Question};
 use serde::Deserialize;
 use serde_json::Value;
 use tasks::{
     AnswerType, DeclaredTask, Task,
     gpqa::{self, Shuffle},
 };
+
+use crate::identity::identity;
 
 /// Whose questions a file holds.
 #[derive(Clone, Copy)]
@@ -54,13 +56,7 @@ struct Row {
 /// Reads and checks every question of a file.
 pub(crate) fn read(path: &Path, source: Source, shuffle: Shuffle) -> Result<Vec<Question>, StageError> {
     let refuse = |line: usize, problem: String| StageError::Record { path: path.to_owned(), line, problem };
-    let text = fs::read_to_string(path).map_err(StageError::io(path))?;
-    let rows = match Format::of(path) {
-        Some(Format::Csv) if matches!(source, Source::Known(Task::GpqaDiamond)) => gpqa_rows(&text, shuffle),
-        Some(Format::Csv) => csv_rows(&text),
-        Some(Format::JsonLines) | None => json_rows(&text),
-    }
-    .map_err(|(line, problem)| refuse(line, problem))?;
+    let rows = rows(path, source, shuffle)?;
     let mut lines = HashMap::new();
     let mut questions = Vec::with_capacity(rows.len());
     for (line, row) in rows {
@@ -74,6 +70,27 @@ pub(crate) fn read(path: &Path, source: Source, shuffle: Shuffle) -> Result<Vec<
         return Err(StageError::failed(Empty(path.to_owned())));
     }
     Ok(questions)
+}
+
+/// Every question of a file as it is known again elsewhere; whether it can be asked and scored is not checked.
+pub(crate) fn items(path: &Path, source: Source, shuffle: Shuffle) -> Result<Vec<Item>, StageError> {
+    let rows = rows(path, source, shuffle)?.into_iter();
+    let item = |(line, row): (usize, Row)| Item {
+        line,
+        identity: identity(&row.question, &row.choices),
+        id: row.id,
+    };
+    Ok(rows.filter(|(_, row)| !row.question.trim().is_empty()).map(item).collect())
+}
+
+fn rows(path: &Path, source: Source, shuffle: Shuffle) -> Result<Vec<(usize, Row)>, StageError> {
+    let text = fs::read_to_string(path).map_err(StageError::io(path))?;
+    let rows = match Format::of(path) {
+        Some(Format::Csv) if matches!(source, Source::Known(Task::GpqaDiamond)) => gpqa_rows(&text, shuffle),
+        Some(Format::Csv) => csv_rows(&text),
+        Some(Format::JsonLines) | None => json_rows(&text),
+    };
+    rows.map_err(|(line, problem)| StageError::Record { path: path.to_owned(), line, problem })
 }
 
 type Rows = Result<Vec<(usize, Row)>, (usize, String)>;

@@ -5,12 +5,19 @@
 //! checked, and the first that cannot be asked or scored stops the cell with its file and line. `gpqa-diamond`
 //! reads the CSV file of its authors; its questions are stored sealed, as they ask.
 //!
+//! Questions on port `without` are left out, wherever they stand in the file: that is how a train file that holds a few
+//! test questions is used. Questions that read the same are one, see [`mod@identity`].
+//!
 //! It does not fetch anything and does not judge whether a gold answer is right.
 
 mod file;
+mod identity;
+
+use std::{collections::HashSet, fs};
 
 use contract::{
-    ArtifactType, Context, Digest, Estimate, FilePath, Outlook, Port, Stage, StageError, jsonl,
+    ArtifactType, Context, Digest, Estimate, FilePath, Item, Outlook, Port, PortFlow, Stage, StageError,
+    jsonl,
     records::{Question, files},
 };
 use schemars::JsonSchema;
@@ -18,10 +25,14 @@ use serde::{Deserialize, Serialize};
 use tasks::{
     DeclaredTask, Task,
     builtin::{self, Split},
-    gpqa::Shuffle,
+    gpqa::{self, Shuffle},
 };
 
 use file::Source;
+use identity::identity;
+
+/// Larger question files are not read whenever a recipe is checked, bytes: this one takes about a second.
+const LARGEST_CHECKED: u64 = 64 << 20;
 
 /// The kind `dataset`.
 pub struct Dataset;
@@ -52,6 +63,22 @@ pub struct DatasetParams {
     /// Decides which questions `count` picks or generates. Default: 0.
     #[serde(default)]
     pub seed: u64,
+    /// How many questions of the same `seed` to pass over: `skip: 250` shares none with `count: 250`. Default: 0.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub skip: usize,
+}
+
+fn is_zero(number: &usize) -> bool {
+    *number == 0
+}
+
+/// No question is left to be taken.
+#[derive(Debug, thiserror::Error)]
+#[error("no question is left of {found}: `skip` passes over {skip}, and port `without` holds {without}")]
+struct NothingLeft {
+    found: usize,
+    skip: usize,
+    without: usize,
 }
 
 impl Stage for Dataset {
@@ -62,7 +89,13 @@ impl Stage for Dataset {
     const ABOUT: &'static str = "questions of a task, from a file or from a built-in generator";
     const SEEDED: bool = false;
     const COMPUTES: bool = false;
-    const INPUTS: &'static [Port] = &[];
+    const INPUTS: &'static [Port] = &[Port::input(
+        "without",
+        ArtifactType::Questions,
+        PortFlow::Excludes,
+        "questions to leave out: those of a test split, where the file holds some of them",
+    )
+    .any()];
     const OUTPUTS: &'static [Port] =
         &[Port::output("questions", ArtifactType::Questions, "the questions with their gold answers")];
 
@@ -117,38 +150,56 @@ impl Stage for Dataset {
         }
     }
 
+    fn items(params: &DatasetParams) -> Option<Vec<Item>> {
+        let path = params.path.as_ref()?.as_ref();
+        let small = |file: &fs::Metadata| file.is_file() && file.len() <= LARGEST_CHECKED;
+        fs::metadata(path).ok().filter(small)?;
+        // What is wrong with a file is for `run` to say.
+        file::items(path, source(params), params.shuffle).ok()
+    }
+
     fn estimate(params: &DatasetParams, _outlook: &Outlook) -> Estimate {
         let in_file = |path: &FilePath| {
             file::read(path.as_ref(), source(params), params.shuffle).ok().map(|all| all.len())
         };
         let records = match (&params.path, params.count) {
-            (Some(path), count) => in_file(path).map(|found| found.min(count.unwrap_or(found))),
+            (Some(path), count) => {
+                let left = |found: usize| found.saturating_sub(params.skip);
+                in_file(path).map(|found| left(found).min(count.unwrap_or(found)))
+            }
             (None, count) => count,
         };
         Estimate { records: records.map(|records| records as u64), calls: None }
     }
 
     fn run(params: DatasetParams, context: &Context) -> Result<(), StageError> {
-        let questions = match (&params.path, source(&params)) {
-            (Some(path), source) => {
-                let questions = file::read(path.as_ref(), source, params.shuffle)?;
-                let found = questions.len();
-                let wanted = params.count.unwrap_or(found);
-                if wanted > found {
-                    context
-                        .note(format!("the file holds {found} questions, fewer than the {wanted} asked for"));
-                }
-                subsample(questions, params.seed, wanted)
-            }
+        let mut questions = match (&params.path, source(&params)) {
+            (Some(path), source) => file::read(path.as_ref(), source, params.shuffle)?,
             (None, Source::Declared(_)) => unreachable!("`check` requires a path for a declared task"),
-            (None, Source::Known(task)) => builtin::generate(
-                task,
-                params.split,
-                params.seed,
-                params.count.expect("`check` requires a count for generated questions"),
-            )
-            .map_err(StageError::failed)?,
+            (None, Source::Known(task)) => {
+                let count = params.count.expect("`check` requires a count for generated questions");
+                builtin::generate(task, params.split, params.seed, params.skip.saturating_add(count))
+                    .map_err(StageError::failed)?
+                    .split_off(params.skip)
+            }
         };
+        let found = questions.len();
+        leave_out(&mut questions, context)?;
+        let without = found - questions.len();
+        if without > 0 {
+            context.note(format!("{without} of {found} questions are left out: port `without` holds them"));
+        }
+        if params.path.is_some() {
+            let left = questions.len().saturating_sub(params.skip);
+            let wanted = params.count.unwrap_or(left);
+            if wanted > left {
+                context.note(format!("there are {left} questions, fewer than the {wanted} asked for"));
+            }
+            questions = subsample(questions, params.seed, params.skip, wanted);
+        }
+        if questions.is_empty() {
+            return Err(StageError::failed(NothingLeft { found, skip: params.skip, without }));
+        }
         context.progress(questions.len(), questions.len(), "questions");
         jsonl::write(&context.output("questions").join(files::QUESTIONS), &questions)
     }
@@ -161,23 +212,48 @@ fn source(params: &DatasetParams) -> Source<'_> {
     }
 }
 
-/// Keeps the `count` questions whose hash is smallest, in the order of the file.
-fn subsample(mut questions: Vec<Question>, seed: u64, count: usize) -> Vec<Question> {
-    if count >= questions.len() {
+/// Drops the questions that port `without` holds.
+fn leave_out(questions: &mut Vec<Question>, context: &Context) -> Result<(), StageError> {
+    let mut without = HashSet::new();
+    for input in context.inputs("without") {
+        let questions: Vec<Question> = jsonl::read(&input.file(files::QUESTIONS))?;
+        without.extend(questions.iter().map(known_again));
+    }
+    if !without.is_empty() {
+        questions.retain(|question| !without.contains(&known_again(question)));
+    }
+    Ok(())
+}
+
+/// The identity of a question, sealed or not.
+fn known_again(question: &Question) -> Digest {
+    let choices: Vec<String> =
+        question.choices.iter().map(|choice| gpqa::unsealed(choice).into_owned()).collect();
+    identity(&gpqa::unsealed(&question.question), &choices)
+}
+
+/// Of the questions in the order of their hashes, passes over `skip` and keeps `count`, in the order of the file.
+fn subsample(mut questions: Vec<Question>, seed: u64, skip: usize, count: usize) -> Vec<Question> {
+    let end = skip.saturating_add(count);
+    if skip == 0 && end >= questions.len() {
         return questions;
     }
     let rank = |question: &Question| Digest::of_json(&(seed, &question.id));
     let mut ranks: Vec<Digest> = questions.iter().map(rank).collect();
     ranks.sort_unstable();
-    let limit = ranks.swap_remove(count);
-    questions.retain(|question| rank(question) < limit);
+    let Some(first) = ranks.get(skip) else { return Vec::new() };
+    let limit = ranks.get(end);
+    questions.retain(|question| {
+        let rank = rank(question);
+        rank >= *first && limit.is_none_or(|limit| rank < *limit)
+    });
     questions
 }
 
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
-    use std::{fs, path::Path};
+    use std::{collections::BTreeSet, path::Path};
 
     use contract::bench::Bench;
     use serde_json::{Value, json};
@@ -313,6 +389,85 @@ mod tests {
         assert!(twenty.is_sorted());
         assert_ne!(ten, ids(10, 1));
         assert_eq!(ids(500, 0).len(), 50);
+    }
+
+    #[test]
+    fn draws_that_skip_one_another_are_disjoint() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("train.jsonl");
+        let lines: Vec<Value> =
+            (0..50).map(|n| json!({"id": format!("q{n:02}"), "question": "?", "answer": "1"})).collect();
+        jsonl::write(&path, &lines).unwrap();
+        let file = json!({"task": "gsm8k", "split": "train", "path": path});
+        let generated = json!({"task": "arithmetic", "split": "train"});
+        for source in [file, generated] {
+            let ids = |skip: usize, count: usize| -> BTreeSet<String> {
+                let mut params = source.clone();
+                (params["skip"], params["count"]) = (skip.into(), count.into());
+                run(folder.path(), &params).unwrap().into_iter().map(|question| question.id).collect()
+            };
+            let (first, next, both) = (ids(0, 20), ids(20, 8), ids(0, 28));
+            assert_eq!((first.len(), next.len()), (20, 8));
+            assert!(first.is_disjoint(&next));
+            assert_eq!(&first | &next, both);
+        }
+        let mut params = json!({"task": "gsm8k", "split": "train", "path": path, "skip": 45});
+        assert_eq!(run(folder.path(), &params).unwrap().len(), 5);
+        params["skip"] = 50.into();
+        let error = run(folder.path(), &params).unwrap_err().to_string();
+        assert_eq!(error, "no question is left of 50: `skip` passes over 50, and port `without` holds 0");
+    }
+
+    #[test]
+    fn skip_is_no_part_of_params_that_do_not_say_it() {
+        use contract::Kind;
+        let params = json!({"task": "arithmetic", "split": "train", "count": 5});
+        assert!(Dataset.resolve(&params).unwrap().get("skip").is_none());
+    }
+
+    #[test]
+    fn questions_on_port_without_are_left_out() {
+        let folder = tempfile::tempdir().unwrap();
+        let (train, test) = (folder.path().join("train.jsonl"), folder.path().join("test"));
+        let row = |id: &str, question: &str| json!({"id": id, "question": question, "answer": "1"});
+        let rows = [row("a", "1 - 0?"), row("b", "What is one?"), row("c", "2 - 1?")];
+        jsonl::write(&train, &rows).unwrap();
+        fs::create_dir(&test).unwrap();
+        let held_out = |id: &str, question: &str| Question {
+            id: id.into(),
+            task: "gsm8k".into(),
+            question: question.into(),
+            answer: "1".into(),
+            choices: Vec::new(),
+            facts: None,
+        };
+        let questions = [held_out("x", "what  is ONE?"), held_out("y", "3 - 2?")];
+        jsonl::write(&test.join(files::QUESTIONS), &questions).unwrap();
+        let bench = Bench::new(folder.path()).input("without", &test, &[]);
+        let params = json!({"task": "gsm8k", "split": "train", "path": train});
+        let notes = bench.run(&Dataset, &params).unwrap();
+        assert_eq!(notes, ["1 of 3 questions are left out: port `without` holds them"]);
+        let left: Vec<Question> = jsonl::read(&bench.output("questions").join(files::QUESTIONS)).unwrap();
+        assert_eq!(left.iter().map(|question| question.id.as_str()).collect::<Vec<_>>(), ["a", "c"]);
+    }
+
+    #[test]
+    fn a_file_is_told_question_by_question() {
+        use contract::Kind;
+        let folder = tempfile::tempdir().unwrap();
+        let (json, csv) = (folder.path().join("q.jsonl"), folder.path().join("q.csv"));
+        fs::write(&json, "\n{\"id\":\"a\",\"question\":\"Why?\",\"answer\":\"2\"}\n").unwrap();
+        fs::write(&csv, "id,question,answer\nz,why?,2\n").unwrap();
+        let items = |path: &Path| {
+            let params = json!({"task": "gsm8k", "split": "train", "path": path, "count": 1});
+            Dataset.items(&Dataset.resolve(&params).unwrap())
+        };
+        let (one, other) = (items(&json).unwrap(), items(&csv).unwrap());
+        assert_eq!((one[0].id.as_str(), one[0].line, one.len()), ("a", 2, 1));
+        assert_eq!((other[0].id.as_str(), other[0].line, other.len()), ("z", 2, 1));
+        assert_eq!(one[0].identity, other[0].identity);
+        fs::write(&json, "no json").unwrap();
+        assert_eq!(items(&json), None);
     }
 
     #[test]
