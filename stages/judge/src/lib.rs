@@ -20,7 +20,7 @@ use std::collections::HashSet;
 
 use chat::Endpoint;
 use contract::{
-    ArtifactType, Context, Digest, Estimate, Outlook, Port, PortFlow, Stage, StageError, jsonl,
+    ArtifactType, Context, Digest, Estimate, Outlook, Port, PortFlow, Setting, Stage, StageError, jsonl,
     records::{Question, QuestionRationales, Rationale, files},
 };
 use schemars::JsonSchema;
@@ -198,6 +198,17 @@ impl Stage for Judge {
         }
         problems.extend(params.llm.iter().flat_map(|endpoint| endpoint.check("/llm")));
         problems
+    }
+
+    fn check_setting(params: &JudgeParams, setting: &Setting<'_>) -> Vec<(String, String)> {
+        let most = setting.perspectives("completions").map_or(usize::MAX, |known| known.len());
+        let wanted = params.keep.min_correct;
+        let text = || format!("{wanted} is more than the {most} perspectives: no question could be kept");
+        (wanted > most).then(|| ("/keep/min_correct".to_owned(), text())).into_iter().collect()
+    }
+
+    fn perspectives(_: &JudgeParams, setting: &Setting<'_>) -> Option<Vec<String>> {
+        setting.perspectives("completions")
     }
 
     fn settle(mut params: JudgeParams) -> JudgeParams {

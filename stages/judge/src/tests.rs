@@ -240,6 +240,21 @@ fn params_are_checked_before_anything_runs() {
 }
 
 #[test]
+fn more_perspectives_than_there_are_cannot_be_asked_for() {
+    use contract::{Backend, Kind};
+    let (backend, names) = (Backend::default(), ["planning".to_owned(), "analogy".to_owned()]);
+    let problems = |wanted: usize, known: Option<&[String]>| {
+        let params = Judge.resolve(&json!({"keep": {"min_correct": wanted}})).unwrap();
+        let inputs = std::collections::BTreeMap::from([("completions", vec![known])]);
+        Kind::check_setting(&Judge, &params, &Setting::new(&backend, inputs))
+    };
+    let text = "3 is more than the 2 perspectives: no question could be kept";
+    assert_eq!(problems(3, Some(&names)), [("/keep/min_correct".to_owned(), text.to_owned())]);
+    assert_eq!(problems(2, Some(&names)), []);
+    assert_eq!(problems(3, None), []);
+}
+
+#[test]
 fn the_funnel_is_a_table_in_the_artifact() {
     let names = ["planning", "analogy"];
     let mut completions = easy(3, &names);

@@ -6,6 +6,8 @@
 
 mod objectives;
 
+mod setting;
+
 mod train;
 
 mod forward;
@@ -29,7 +31,7 @@ mod tests;
 use std::{fs, io::Write};
 
 use contract::{
-    ArtifactType, Context, Port, PortFlow, Stage, StageError, jsonl,
+    ArtifactType, Context, Port, PortFlow, Setting, Stage, StageError, jsonl,
     records::{QuestionRationales, files},
 };
 use lm::{
@@ -229,6 +231,10 @@ impl Stage for Student {
         let reached = params.steps.is_none_or(|steps| last.is_none_or(|last| *last <= steps));
         require(reached, "/snapshots", "must not be beyond the last of `steps`");
         problems
+    }
+
+    fn check_setting(params: &StudentParams, setting: &Setting<'_>) -> Vec<(String, String)> {
+        setting::problems(params, setting)
     }
 
     fn reads(params: &StudentParams, port: &str) -> bool {

@@ -21,8 +21,10 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use chat::Endpoint;
 use contract::{
-    ArtifactType, Context, Digest, Estimate, FilePath, Outlook, Port, PortFlow, Stage, StageError, jsonl,
+    ArtifactType, Context, Digest, Estimate, FilePath, Outlook, Port, PortFlow, Setting, Stage, StageError,
+    jsonl,
     records::{Question, QuestionRationales, Rationale, files},
+    suggest,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -76,6 +78,11 @@ impl TeacherParams {
 
     fn entries(&self) -> Vec<String> {
         self.perspectives.as_ref().unwrap_or(&Perspectives::Paper).list()
+    }
+
+    /// The names of the templates.
+    fn names(&self) -> Option<Vec<String>> {
+        Some(self.loaded().ok()?.into_iter().map(|template| template.name).collect())
     }
 
     fn loaded(&self) -> Result<Vec<Template>, StageError> {
@@ -193,9 +200,8 @@ impl Stage for Teacher {
         match &params.provider {
             Provider::Symbolic(symbolic) => {
                 let unknown = |name: &str| {
-                    let known = PERSPECTIVES.join("`, `");
-                    (!PERSPECTIVES.contains(&name))
-                        .then(|| format!("no perspective is named `{name}`; there are `{known}`"))
+                    let text = || format!("no perspective is named `{name}`; {}", meant(name, PERSPECTIVES));
+                    (!PERSPECTIVES.contains(&name)).then(text)
                 };
                 for (index, name) in names.iter().enumerate() {
                     if let Some(text) = unknown(name) {
@@ -207,6 +213,16 @@ impl Stage for Teacher {
                     let field = format!("/provider/symbolic/error_rates/{name}");
                     if let Some(text) = unknown(name).or_else(|| not_a_share(*rate)) {
                         problem(field, text);
+                    }
+                }
+                let written = params.entries();
+                for name in &symbolic.scrambled {
+                    let text = || {
+                        let near = meant(name, written.iter().map(String::as_str));
+                        format!("nothing is written from perspective `{name}`; {near}")
+                    };
+                    if let Some(text) = unknown(name).or_else(|| (!written.contains(name)).then(text)) {
+                        problem("/provider/symbolic/scrambled".into(), text);
                     }
                 }
                 if let Some(text) = not_a_share(symbolic.error_rate) {
@@ -234,6 +250,19 @@ impl Stage for Teacher {
             problems.push((format!("/perspectives/{index}"), text));
         }
         problems
+    }
+
+    fn perspectives(params: &TeacherParams, _: &Setting<'_>) -> Option<Vec<String>> {
+        match &params.provider {
+            Provider::Symbolic(_) => Some(params.entries()),
+            Provider::Recorded(_) => {
+                let wanted = params.perspectives.as_ref()?.list();
+                Some(wanted.iter().map(|name| recorded::slug(name)).collect())
+            }
+            #[cfg(feature = "local")]
+            Provider::Local(_) => params.names(),
+            Provider::Openai(_) => params.names(),
+        }
     }
 
     fn settle(mut params: TeacherParams) -> TeacherParams {
@@ -349,10 +378,8 @@ fn check_templates(entries: &[String]) -> Vec<(String, String)> {
         let field = format!("/perspectives/{index}");
         match Template::find(entry) {
             None => {
-                let known = PERSPECTIVES.join("`, `");
-                let text = format!(
-                    "no perspective is named `{entry}`; there are `{known}`, and your own `.md` files"
-                );
+                let near = meant(entry, PERSPECTIVES);
+                let text = format!("no perspective is named `{entry}`; {near}, or your own `.md` file");
                 problems.push((field, text));
             }
             Some(Ok(template)) if seen.contains(&template.name) => {
@@ -372,6 +399,15 @@ fn check_templates(entries: &[String]) -> Vec<(String, String)> {
 /// The rationales of each question, in the order of the questions.
 type ByQuestion = Vec<Vec<Rationale>>;
 
+/// What a wrong name may have been meant for.
+fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    match suggest(wrong, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are `{}`", known.join("`, `")),
+    }
+}
+
 fn not_a_share(value: f64) -> Option<String> {
     (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is not between 0 and 1"))
 }
@@ -388,7 +424,7 @@ fn refuse_sealed(questions: &[Question]) -> Result<(), StageError> {
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use contract::Kind;
-    use serde_json::json;
+    use serde_json::{Value, json};
 
     use super::*;
 
@@ -413,13 +449,55 @@ mod tests {
                 "/provider/symbolic/error_rate",
             ]
         );
-        assert!(problems[2].1.starts_with("no perspective is named `planing`; there are `formal-symbolic`"));
+        assert_eq!(problems[2].1, "no perspective is named `planing`; did you mean `planning`?");
         let own = json!({"provider": {"recorded": {"path": "a.jsonl"}}, "perspectives": ["gpt-4"]});
         assert!(Teacher.resolve(&own).is_ok());
         let template = json!({"provider": {"recorded": {"path": "a.jsonl"}}, "perspectives": ["own.md"]});
         assert!(Teacher.resolve(&template).unwrap_err()[0].1.contains("this provider uses none"));
         let both = json!({"provider": {"recorded": {"path": "a.jsonl"}, "symbolic": {}}});
         assert!(Teacher.resolve(&both).is_err());
+    }
+
+    #[test]
+    fn what_is_scrambled_is_written() {
+        let problems = |scrambled: &[&str], perspectives: Value| {
+            let provider = json!({"symbolic": {"scrambled": scrambled}});
+            let params = json!({"provider": provider, "perspectives": perspectives});
+            Teacher.resolve(&params).err().unwrap_or_default()
+        };
+        let field = "/provider/symbolic/scrambled".to_owned();
+        assert_eq!(
+            problems(&["decompositon"], "paper".into()),
+            [(field.clone(), "no perspective is named `decompositon`; did you mean `decomposition`?".into())]
+        );
+        assert_eq!(
+            problems(&["analogy", "planning"], json!(["planning", "socratic"])),
+            [(
+                field,
+                "nothing is written from perspective `analogy`; there are `planning`, `socratic`".to_owned()
+            )]
+        );
+        assert_eq!(problems(&["planning"], json!(["planning", "socratic"])), []);
+    }
+
+    #[test]
+    fn perspectives_are_known_before_anything_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let own = folder.path().join("own.md");
+        std::fs::write(&own, "---\nname: by-hand\ndescription: d\n---\n{{ question }}\n").unwrap();
+        let backend = contract::Backend::default();
+        let known = |params: Value| {
+            let params = Teacher.resolve(&params).unwrap();
+            Kind::perspectives(&Teacher, &params, &Setting::new(&backend, BTreeMap::new()))
+        };
+        let endpoint = json!({"openai": {"base_url": "http://x/v1", "model": "m"}});
+        assert_eq!(known(json!({"provider": {"symbolic": {}}})).unwrap(), PERSPECTIVES);
+        let written = known(json!({"provider": endpoint, "perspectives": ["planning", own]}));
+        assert_eq!(written.unwrap(), ["planning", "by-hand"]);
+        let recorded = json!({"recorded": {"path": "a.jsonl"}});
+        assert_eq!(known(json!({"provider": recorded})), None);
+        let some = known(json!({"provider": recorded, "perspectives": ["GPT-4 (zhou)"]}));
+        assert_eq!(some.unwrap(), ["gpt-4-zhou"]);
     }
 
     #[test]

@@ -125,7 +125,7 @@ pub(crate) fn join(
 }
 
 /// A name in kebab-case: `formal_symbolic` and `GPT-4 (zhou-01)` become `formal-symbolic` and `gpt-4-zhou-01`.
-fn slug(name: &str) -> String {
+pub(crate) fn slug(name: &str) -> String {
     let words = name.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
     words.map(str::to_lowercase).collect::<Vec<_>>().join("-")
 }
