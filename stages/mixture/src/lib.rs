@@ -10,7 +10,10 @@ mod search;
 #[cfg(test)]
 mod tests;
 
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{
+    collections::{BTreeMap, HashSet},
+    path::PathBuf,
+};
 
 use contract::{
     ArtifactType, Context, Input, Port, PortFlow, Stage, StageError, jsonl,
@@ -84,6 +87,8 @@ enum MixtureError {
     NoAdapter { stage: String },
     #[error("there is no rationale to measure a mixture on")]
     NoExamples,
+    #[error("{seen} of {all} examples are questions the experts were taught, `{}` the first", first)]
+    Taught { seen: usize, all: usize, first: String },
 }
 
 impl From<MixtureError> for StageError {
@@ -91,6 +96,9 @@ impl From<MixtureError> for StageError {
         let help = match error {
             MixtureError::NoAdapter { .. } => "train it with `adapt: {lora: {}}`",
             MixtureError::NoExamples => "look at what the judge kept for port `examples`",
+            MixtureError::Taught { .. } => {
+                "`skip` of kind `dataset` draws questions that another stage with the same `seed` did not"
+            }
         };
         Self::failed(error).with_help(help)
     }
@@ -100,7 +108,7 @@ impl Stage for Mixture {
     type Params = MixtureParams;
 
     const NAME: &'static str = "mixture";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const ABOUT: &'static str = "merges low-rank experts into one model";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
@@ -114,6 +122,13 @@ impl Stage for Mixture {
             PortFlow::Trains,
             "right rationales of training questions that no expert has seen",
         ),
+        Port::input(
+            "taught",
+            ArtifactType::Rationales,
+            PortFlow::Measures,
+            "what the experts were taught; only looked at, to refuse examples that are among it",
+        )
+        .any(),
     ];
     const OUTPUTS: &'static [Port] = &[
         Port::output("model", ArtifactType::Model, "the mixture"),
@@ -136,6 +151,9 @@ impl Stage for Mixture {
     }
 
     fn run(params: MixtureParams, context: &Context) -> Result<(), StageError> {
+        let examples = context.input("examples");
+        let records: Vec<QuestionRationales> = jsonl::read(&examples.file(files::RATIONALES))?;
+        refuse_taught(&records, context)?;
         let device = lm::device::open(context.backend())?;
         let LanguageModel { model, config, tokenizer } =
             LanguageModel::load(&context.input("model").path, &device)?;
@@ -144,9 +162,7 @@ impl Stage for Mixture {
         let experts = Experts::load(model, &folders)?;
         let names = names(inputs);
 
-        let examples = context.input("examples");
         let perspectives: Vec<String> = jsonl::read_json(&examples.file(files::PERSPECTIVES))?;
-        let records: Vec<QuestionRationales> = jsonl::read(&examples.file(files::RATIONALES))?;
         let paths = Paths::encode(&tokenizer, perspectives, &records, config.max_position_embeddings)?;
         let all: Vec<&Sequence> =
             paths.questions.iter().filter_map(|question| question.paths.iter().flatten().next()).collect();
@@ -176,6 +192,24 @@ impl Stage for Mixture {
         let model = experts.mixed(&best);
         lora::save(&model, experts.config(), &context.output("model").join(ADAPTER))?;
         Ok(LanguageModel { model, config, tokenizer }.save(context.output("model"))?)
+    }
+}
+
+/// Refuses examples that stand among what the experts were taught, where that is joined.
+fn refuse_taught(examples: &[QuestionRationales], context: &Context) -> Result<(), StageError> {
+    let mut taught = HashSet::new();
+    for input in context.inputs("taught") {
+        let records: Vec<QuestionRationales> = jsonl::read(&input.file(files::RATIONALES))?;
+        taught.extend(records.into_iter().map(|record| record.question.question));
+    }
+    let seen: Vec<&QuestionRationales> =
+        examples.iter().filter(|example| taught.contains(&example.question.question)).collect();
+    match seen.first() {
+        Some(first) => {
+            let first = first.question.id.clone();
+            Err(MixtureError::Taught { seen: seen.len(), all: examples.len(), first }.into())
+        }
+        None => Ok(()),
     }
 }
 

@@ -79,7 +79,7 @@ fn folders(root: &Path) {
         for _ in 0..steps {
             let batch = collate(&sequences.iter().collect::<Vec<_>>(), &device);
             let loss = batch.token_losses(&trainer.model, batch.hidden(&trainer.model)).mean();
-            trainer.step_on(loss);
+            trainer.step_on(loss).unwrap();
         }
         let model = trainer.into_model();
         save(&model, name);
@@ -156,6 +156,15 @@ fn what_is_missing_is_said() {
     let error = bench(folder.path(), &["good", "base"]).run(&Mixture, &json!({})).unwrap_err();
     assert!(error.to_string().ends_with("has no adapter"), "{error}");
     assert_eq!(error.help().unwrap(), "train it with `adapt: {lora: {}}`");
+    let taught = folder.path().join("taught");
+    fs::create_dir_all(&taught).unwrap();
+    jsonl::write(&taught.join(files::RATIONALES), &records(0..5)).unwrap();
+    let among = bench(folder.path(), &["good"]).input("taught", &taught, &[]);
+    let error = among.run(&Mixture, &json!({})).unwrap_err();
+    assert_eq!(error.to_string(), "2 of 6 examples are questions the experts were taught, `q3` the first");
+    jsonl::write(&taught.join(files::RATIONALES), &records(9..12)).unwrap();
+    let apart = bench(folder.path(), &["good"]).input("taught", &taught, &[]);
+    apart.run(&Mixture, &json!({"evaluations": 1})).unwrap();
     let problems = Mixture::check(&serde_json::from_value(json!({"examples": 0, "bound": 0.0})).unwrap());
     assert_eq!(problems.len(), 2);
 }
