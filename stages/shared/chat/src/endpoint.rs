@@ -55,13 +55,14 @@ pub struct Endpoint {
     /// How failed requests are repeated.
     #[serde(default)]
     pub retry: Retry,
-    /// Prices by model, so that several stages can share the table. Default: none, and no costs are told.
+    /// Prices by model: `{MODEL: {prompt, completion}}`, in `currency` per million tokens, so that several stages can share the
+    /// table. Default: none, and no costs are told.
     #[serde(default)]
     pub prices: BTreeMap<String, Price>,
     /// What prices and budgets are counted in. Default: USD.
     #[serde(default = "default_currency")]
     pub currency: String,
-    /// The most that all completions of the stage may take, those of earlier runs included. Default: no limit.
+    /// The most that all completions of one cell may take, those of earlier runs included. Default: no limit.
     #[serde(default)]
     pub budget: Budget,
 }
@@ -134,7 +135,7 @@ pub struct Price {
     pub completion: f64,
 }
 
-/// The most a stage may take; it stops before the item that could go beyond.
+/// The most a cell may take; it stops before the item that could go beyond.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Budget {
