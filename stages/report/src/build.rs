@@ -1,61 +1,54 @@
 //! From results to a table: cells, marks, claims and notes.
 //!
-//! Chance is judged by one bootstrap of the whole table: questions are resampled together for all runs that
-//! answered the same ones, and runs are resampled together for all columns of a row. Every difference is then a
-//! difference of resampled cells, paired wherever the questions are the same.
+//! Chance is judged by [`Estimate`], of cells and of their differences alike.
 
 use std::collections::BTreeMap;
 
-use contract::{Context, Digest, StageError};
-
 use crate::{
-    Cell, ClaimResult, Column, Difference, Mark, ReportParams, Row, Run, Side, TableData, Value, Verdict,
+    Cell, Claim, ClaimResult, Column, Difference, Mark, ReportParams, Row, Side, TableData, Value, Verdict,
+    estimate::Estimate,
     expression::{self, Rows},
     notes,
-    results::{self, Outcome, Results},
-    statistics::{self, RESAMPLES},
+    results::{Outcome, Results},
+    statistics,
 };
 
-/// A cell with its resampled means.
-struct Sampled {
+/// A cell with what it is estimated from.
+struct Estimated {
     cell: Cell,
-    means: Vec<f64>,
-    /// Which questions it was measured on, one digest a member; cells with others are not compared with it.
-    questions: Vec<Digest>,
-}
-
-impl Sampled {
-    fn minus(&self, other: &Self) -> Difference {
-        let means: Vec<f64> = self.means.iter().zip(&other.means).map(|(a, b)| a - b).collect();
-        Difference { value: self.cell.mean - other.cell.mean, interval: statistics::percentiles(&means) }
-    }
+    estimate: Estimate,
 }
 
 /// Cells by (row, column).
-type Grid = BTreeMap<(usize, usize), Sampled>;
+type Grid = BTreeMap<(usize, usize), Estimated>;
+
+/// The difference of two cells.
+fn difference(grid: &Grid, left: (usize, usize), right: (usize, usize), shown: Value) -> Difference {
+    let (a, b) = (&grid[&left].estimate, &grid[&right].estimate);
+    let difference =
+        if left.0 == right.0 { Estimate::within_row(&[(1.0, a), (-1.0, b)]) } else { a.minus(b) };
+    Difference { value: difference.value, interval: difference.interval(shown.is_rate()) }
+}
 
 /// Computes everything a table shows.
-pub(crate) fn table(
-    params: &ReportParams,
-    results: Results,
-    context: &Context,
-) -> Result<TableData, StageError> {
+pub(crate) fn table(params: &ReportParams, results: Results) -> TableData {
     let Results { rows, columns: names, cells, profiles, training_tokens } = results;
-    let mut grid = sample(params, &cells, context)?;
+    let mut grid: Grid =
+        cells.iter().map(|(place, outcomes)| (*place, cell(outcomes, params.value))).collect();
     let mut columns: Vec<Column> =
         names.iter().map(|name| Column { name: name.clone(), mean_of: Vec::new(), questions: 0 }).collect();
     for (group, members) in &params.groups {
         let places: Vec<usize> =
             members.iter().filter_map(|member| names.iter().position(|name| name == member)).collect();
         for row in 0..rows.len() {
-            if let Some(cell) = mean_cell(&grid, row, &places) {
+            if let Some(cell) = mean_cell(&grid, row, &places, params.value) {
                 grid.insert((row, columns.len()), cell);
             }
         }
         columns.push(Column { name: group.clone(), mean_of: members.clone(), questions: 0 });
     }
-    for ((_, column), sampled) in &grid {
-        columns[*column].questions = columns[*column].questions.max(sampled.cell.questions);
+    for ((_, column), estimated) in &grid {
+        columns[*column].questions = columns[*column].questions.max(estimated.cell.questions);
     }
 
     let mut compare = Vec::new();
@@ -69,27 +62,24 @@ pub(crate) fn table(
     }
     if params.relative_to.is_some() {
         for (row, column) in (1..rows.len()).flat_map(|row| (0..columns.len()).map(move |c| (row, c))) {
-            let difference = match (grid.get(&(row, column)), grid.get(&(0, column))) {
-                (Some(own), Some(first)) if own.questions == first.questions => Some(own.minus(first)),
-                _ => None,
-            };
+            let difference = comparable(&grid, (row, column), (0, column))
+                .then(|| difference(&grid, (row, column), (0, column), params.value));
             if let Some(own) = grid.get_mut(&(row, column)) {
                 own.cell.difference = difference;
             }
         }
     }
     let column_names: Vec<String> = columns.iter().map(|column| column.name.clone()).collect();
-    results::check_published(params, &rows, &column_names)?;
     let claims = params
         .claims
         .iter()
         .map(|(name, claim)| check_claim(name, claim, params, &rows, &column_names, &grid))
-        .collect::<Result<_, _>>()?;
+        .collect();
 
     let width = columns.len();
     let take = |(row, name): (usize, String)| {
         let cells =
-            (0..width).map(|column| grid.remove(&(row, column)).map(|sampled| sampled.cell)).collect();
+            (0..width).map(|column| grid.remove(&(row, column)).map(|estimated| estimated.cell)).collect();
         let published = params.published.get(&name).into_iter().flatten();
         let published =
             published.map(|(column, value)| (column.clone(), value / params.value.scale())).collect();
@@ -116,135 +106,82 @@ pub(crate) fn table(
         .chain(notes::beware(&table))
         .collect();
     round(&mut table);
-    Ok(table)
+    table
 }
 
-/// The cells of the results, each with its resampled means.
-fn sample(
-    params: &ReportParams,
-    cells: &BTreeMap<(usize, usize), Vec<Outcome>>,
-    context: &Context,
-) -> Result<Grid, StageError> {
-    // Every run that answered the same questions, resampled at once.
-    let mut by_questions: BTreeMap<&Digest, Vec<(usize, usize, usize)>> = BTreeMap::new();
-    for ((row, column), outcomes) in cells {
-        for (run, outcome) in outcomes.iter().enumerate() {
-            by_questions.entry(&outcome.questions).or_default().push((*row, *column, run));
-        }
-    }
-    let mut means: BTreeMap<(usize, usize, usize), Vec<f64>> = BTreeMap::new();
-    for (questions, runs) in by_questions {
-        context.check_cancelled()?;
-        let answers: Vec<&[f64]> =
-            runs.iter().map(|(row, column, run)| cells[&(*row, *column)][*run].answers.as_slice()).collect();
-        let seed = u64::from_str_radix(&questions.as_str()[..16], 16).expect("a digest is hexadecimal");
-        let drawn = statistics::resample_questions(&answers, seed);
-        for (place, run) in runs.into_iter().enumerate() {
-            means.insert(run, drawn.iter().map(|means| means[place]).collect());
-        }
-    }
-    let mut most_runs: BTreeMap<usize, usize> = BTreeMap::new();
-    for ((row, _), outcomes) in cells {
-        let most = most_runs.entry(*row).or_default();
-        *most = outcomes.len().max(*most);
-    }
-    let draws: BTreeMap<usize, Vec<Vec<f64>>> =
-        most_runs.into_iter().map(|(row, runs)| (row, statistics::resample_runs(runs, row))).collect();
-
-    let mut grid = Grid::new();
-    for ((row, column), outcomes) in cells {
-        context.check_cancelled()?;
-        let runs: Vec<&Vec<f64>> = (0..outcomes.len()).map(|run| &means[&(*row, *column, run)]).collect();
-        let mean_at = |at: usize| {
-            let values: Vec<f64> = runs.iter().map(|run| run[at]).collect();
-            statistics::mean_of_drawn(&values, &draws[row][at])
-        };
-        let means: Vec<f64> = (0..RESAMPLES).map(mean_at).collect();
-        let mut questions: Vec<Digest> = outcomes.iter().map(|outcome| outcome.questions.clone()).collect();
-        questions.dedup();
-        let cell = cell(params, outcomes, &means);
-        grid.insert((*row, *column), Sampled { cell, means, questions });
-    }
-    Ok(grid)
-}
-
-fn cell(params: &ReportParams, outcomes: &[Outcome], means: &[f64]) -> Cell {
-    let values: Vec<f64> = outcomes.iter().map(|outcome| outcome.value).collect();
-    let mean = statistics::mean(&values);
+/// The cell of some runs.
+fn cell(outcomes: &[Outcome], shown: Value) -> Estimated {
+    let estimate = Estimate::mean_of_runs(outcomes);
     let questions = outcomes.iter().map(|outcome| outcome.scores.questions).min().unwrap_or_default();
-    let drawn = statistics::percentiles(means);
-    let interval = if params.value.is_rate() {
-        // Where every run agrees the bootstrap sees no chance at all; Wilson's interval still does.
-        let over_questions = statistics::wilson(mean, questions);
-        if outcomes.len() == 1 { over_questions } else { statistics::hull(over_questions, drawn) }
-    } else {
-        drawn
-    };
     let rate = |name: &str| {
         let values: Option<Vec<f64>> =
             outcomes.iter().map(|outcome| outcome.scores.values.get(name).copied()).collect();
         values.map(|values| statistics::mean(&values))
     };
+    let interval = interval(&estimate, &[(estimate.value, questions)], shown);
+    let rates = [rate("unparsed"), rate("truncated"), rate("undecided")];
+    Estimated { cell: finished(&estimate, interval, questions, rates), estimate }
+}
+
+/// The mean of some columns in one row; nothing if one of them is missing.
+fn mean_cell(grid: &Grid, row: usize, columns: &[usize], shown: Value) -> Option<Estimated> {
+    let members: Vec<&Estimated> =
+        columns.iter().map(|column| grid.get(&(row, *column))).collect::<Option<_>>()?;
+    let weight = 1.0 / members.len() as f64;
+    let weighted: Vec<(f64, &Estimate)> = members.iter().map(|member| (weight, &member.estimate)).collect();
+    let estimate = Estimate::within_row(&weighted);
+    let rate = |of: &dyn Fn(&Cell) -> Option<f64>| {
+        let values: Option<Vec<f64>> = members.iter().map(|member| of(&member.cell)).collect();
+        values.map(|values| statistics::mean(&values))
+    };
+    let rates = [rate(&|cell| cell.unparsed), rate(&|cell| cell.truncated), rate(&|cell| cell.undecided)];
+    let parts: Vec<(f64, usize)> =
+        members.iter().map(|member| (member.cell.mean, member.cell.questions)).collect();
+    let interval = interval(&estimate, &parts, shown);
+    let questions = parts.iter().map(|(_, questions)| questions).sum();
+    Some(Estimated { cell: finished(&estimate, interval, questions, rates), estimate })
+}
+
+/// The interval of a cell that is the mean of some columns, each with its questions: of rates Wilson's over the questions,
+/// and with several runs the smallest that also holds the estimate's.
+fn interval(estimate: &Estimate, columns: &[(f64, usize)], shown: Value) -> (f64, f64) {
+    let own = estimate.interval(shown.is_rate());
+    if !shown.is_rate() {
+        return own;
+    }
+    let of_column = |(mean, questions): &(f64, usize)| (*mean, statistics::wilson(*mean, *questions));
+    let parts: Vec<(f64, (f64, f64))> = columns.iter().map(of_column).collect();
+    let over_questions = statistics::interval_of_mean(&parts);
+    if estimate.samples_runs() { statistics::hull(over_questions, own) } else { over_questions }
+}
+
+fn finished(
+    estimate: &Estimate,
+    interval: (f64, f64),
+    questions: usize,
+    [unparsed, truncated, undecided]: [Option<f64>; 3],
+) -> Cell {
+    let values: Vec<f64> = estimate.runs.iter().map(|run| run.value).collect();
     Cell {
-        mean,
+        mean: estimate.value,
         standard_deviation: statistics::standard_deviation(&values),
         interval,
-        runs: outcomes
-            .iter()
-            .map(|outcome| Run { over: outcome.over.clone(), value: outcome.value })
-            .collect(),
+        runs: estimate.runs.clone(),
         questions,
-        unparsed: rate("unparsed"),
-        truncated: rate("truncated"),
-        undecided: rate("undecided"),
+        unparsed,
+        truncated,
+        undecided,
         difference: None,
         mark: Mark::None,
     }
 }
 
-/// The mean of some columns in one row; nothing if one of them is missing.
-fn mean_cell(grid: &Grid, row: usize, columns: &[usize]) -> Option<Sampled> {
-    let members: Vec<&Sampled> =
-        columns.iter().map(|column| grid.get(&(row, *column))).collect::<Option<_>>()?;
-    let mean_of = |of: &dyn Fn(&Sampled) -> f64| {
-        statistics::mean(&members.iter().map(|member| of(member)).collect::<Vec<_>>())
-    };
-    let rate = |of: &dyn Fn(&Cell) -> Option<f64>| {
-        let values: Option<Vec<f64>> = members.iter().map(|member| of(&member.cell)).collect();
-        values.map(|values| statistics::mean(&values))
-    };
-    let runs: Vec<Run> = members[0]
-        .cell
-        .runs
-        .iter()
-        .filter_map(|run| {
-            let same = |member: &&Sampled| {
-                member.cell.runs.iter().find(|other| other.over == run.over).map(|other| other.value)
-            };
-            let values: Vec<f64> = members.iter().map(same).collect::<Option<_>>()?;
-            Some(Run { over: run.over.clone(), value: statistics::mean(&values) })
-        })
-        .collect();
-    let means: Vec<f64> = (0..RESAMPLES).map(|at| mean_of(&|member| member.means[at])).collect();
-    let drawn = statistics::percentiles(&means);
-    let parts: Vec<(f64, (f64, f64))> =
-        members.iter().map(|member| (member.cell.mean, member.cell.interval)).collect();
-    let combined = statistics::interval_of_mean(&parts);
-    let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
-    let cell = Cell {
-        mean: mean_of(&|member| member.cell.mean),
-        standard_deviation: statistics::standard_deviation(&values),
-        interval: if runs.len() == 1 { combined } else { statistics::hull(combined, drawn) },
-        runs,
-        questions: members.iter().map(|member| member.cell.questions).sum(),
-        unparsed: rate(&|cell| cell.unparsed),
-        truncated: rate(&|cell| cell.truncated),
-        undecided: rate(&|cell| cell.undecided),
-        difference: None,
-        mark: Mark::None,
-    };
-    let questions = members.iter().flat_map(|member| member.questions.clone()).collect();
-    Some(Sampled { cell, means, questions })
+/// Whether two cells are there and were measured on the same questions.
+fn comparable(grid: &Grid, left: (usize, usize), right: (usize, usize)) -> bool {
+    match (grid.get(&left), grid.get(&right)) {
+        (Some(a), Some(b)) => a.estimate.asked_as(&b.estimate),
+        (None, _) | (_, None) => false,
+    }
 }
 
 /// Marks the best of a column, or those that tie for it. `false` where the rows answered different questions.
@@ -253,23 +190,19 @@ fn mark(grid: &mut Grid, column: usize, shown: Value) -> bool {
     if present.len() < 2 {
         return true;
     }
-    let of = |row: usize| &grid[&(row, column)];
-    if present.iter().any(|row| of(*row).questions != of(present[0]).questions) {
+    if !present.iter().all(|row| comparable(grid, (*row, column), (present[0], column))) {
         return false;
     }
     let best = best_row(grid, &present, column, shown).expect("at least two rows are there");
-    let tied: Vec<usize> = present
-        .iter()
-        .copied()
-        .filter(|row| {
-            let (low, high) = of(best).minus(of(*row)).interval;
-            *row == best || (low <= 0.0 && high >= 0.0)
-        })
-        .collect();
+    let told_apart = |row: usize| {
+        let (low, high) = difference(grid, (best, column), (row, column), shown).interval;
+        low > 0.0 || high < 0.0
+    };
+    let tied: Vec<usize> = present.into_iter().filter(|row| *row == best || !told_apart(*row)).collect();
     let mark = if tied.len() == 1 { Mark::Best } else { Mark::Tied };
     for row in tied {
-        if let Some(sampled) = grid.get_mut(&(row, column)) {
-            sampled.cell.mark = mark;
+        if let Some(estimated) = grid.get_mut(&(row, column)) {
+            estimated.cell.mark = mark;
         }
     }
     true
@@ -278,24 +211,22 @@ fn mark(grid: &mut Grid, column: usize, shown: Value) -> bool {
 /// The row with the best mean among some; the first of equals.
 fn best_row(grid: &Grid, rows: &[usize], column: usize, shown: Value) -> Option<usize> {
     let sign = if shown.higher_is_better() { 1.0 } else { -1.0 };
-    let value = |row: usize| grid.get(&(row, column)).map(|sampled| sign * sampled.cell.mean);
+    let value = |row: usize| grid.get(&(row, column)).map(|estimated| sign * estimated.cell.mean);
     let present = rows.iter().filter_map(|row| Some((*row, value(*row)?)));
     present.reduce(|best, next| if next.1 > best.1 { next } else { best }).map(|(row, _)| row)
 }
 
 fn check_claim(
     name: &str,
-    claim: &crate::Claim,
+    claim: &Claim,
     params: &ReportParams,
     rows: &[String],
     columns: &[String],
     grid: &Grid,
-) -> Result<ClaimResult, StageError> {
-    let side = |text: &str| -> Result<((usize, usize), Side), StageError> {
-        let (which, column) = expression::parse(text, rows, columns).map_err(|(what, name)| match what {
-            "row" => results::unknown("row", &name, rows),
-            _ => results::unknown("column", &name, columns),
-        })?;
+) -> ClaimResult {
+    let side = |text: &str| -> ((usize, usize), Side) {
+        let (which, column) =
+            expression::parse(text, rows, Some(columns)).expect("names are checked when results are read");
         let among: Vec<usize> = match which {
             Rows::One(row) => vec![row],
             Rows::All => (0..rows.len()).collect(),
@@ -305,29 +236,29 @@ fn check_claim(
             }
         };
         let row = best_row(grid, &among, column, params.value).unwrap_or(among[0]);
-        let mean = grid.get(&(row, column)).map(|sampled| sampled.cell.mean);
+        let mean = grid.get(&(row, column)).map(|estimated| estimated.cell.mean);
         let side = Side {
             expression: text.to_owned(),
             row: rows[row].clone(),
             column: columns[column].clone(),
             mean,
         };
-        Ok(((row, column), side))
+        ((row, column), side)
     };
-    let (left_place, left) = side(&claim.left)?;
-    let (right_place, right) = side(&claim.right)?;
+    let (left_place, left) = side(&claim.left);
+    let (right_place, right) = side(&claim.right);
     let at_least = claim.at_least / params.value.scale();
     let missing = |side: &Side| format!("`{}` in `{}` is missing", side.row, side.column);
     let compared = match (grid.get(&left_place), grid.get(&right_place)) {
         (None, _) => Err(missing(&left)),
         (_, None) => Err(missing(&right)),
-        (Some(a), Some(b)) if left_place.1 == right_place.1 && a.questions != b.questions => {
+        (Some(_), Some(_)) if left_place.1 == right_place.1 && !comparable(grid, left_place, right_place) => {
             Err("the two answered different questions".to_owned())
         }
-        (Some(a), Some(b)) => Ok(a.minus(b)),
+        (Some(_), Some(_)) => Ok(difference(grid, left_place, right_place, params.value)),
     };
     let verdict = match &compared {
-        Ok(difference) if difference.interval.0 >= at_least => Verdict::Reproduced,
+        Ok(difference) if difference.interval.0 > at_least => Verdict::Reproduced,
         Ok(difference) if difference.interval.1 < at_least => Verdict::NotReproduced,
         Ok(_) | Err(_) => Verdict::Undecided,
     };
@@ -335,7 +266,7 @@ fn check_claim(
         Ok(difference) => (Some(difference), None),
         Err(problem) => (None, Some(problem)),
     };
-    Ok(ClaimResult { name: name.to_owned(), left, right, at_least, difference, verdict, problem })
+    ClaimResult { name: name.to_owned(), left, right, at_least, difference, verdict, problem }
 }
 
 /// Rounds every number to nine decimals: what is left of chance in the last bits of a sum is not worth keeping.

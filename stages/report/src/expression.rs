@@ -29,18 +29,20 @@ pub(crate) fn check(text: &str, baselines: Option<&[String]>) -> Result<(), Stri
     }
 }
 
-/// The row and column of a side; `Err` names what is unknown: `("row" or "column", name)`.
+/// The row and column of a side; `Err` names what is unknown: `("row" or "column", name)`. Where the columns are not known yet,
+/// every name is taken for the first.
 pub(crate) fn parse(
     text: &str,
     rows: &[String],
-    columns: &[String],
+    columns: Option<&[String]>,
 ) -> Result<(Rows, usize), (&'static str, String)> {
     let row_of = |name: &str| match name {
         "best(baselines)" => Some(Rows::Baselines),
         "best(all)" => Some(Rows::All),
         name => rows.iter().position(|row| row == name).map(Rows::One),
     };
-    let column_of = |name: &str| columns.iter().position(|column| column == name);
+    let column_of =
+        |name: &str| columns.map_or(Some(0), |known| known.iter().position(|column| column == name));
     let mut problem = ("row", text.split('.').next().unwrap_or_default().to_owned());
     for (dot, _) in text.match_indices('.') {
         let (row, column) = (&text[..dot], &text[dot + 1..]);
@@ -61,7 +63,8 @@ mod tests {
     fn names_may_contain_dots() {
         let rows = ["mind", "0.5", "a.b"].map(str::to_owned);
         let columns = ["gsm8k", "v1.5", "id"].map(str::to_owned);
-        let parse = |text| parse(text, &rows, &columns);
+        let open = |text| parse(text, &rows, None);
+        let parse = |text| parse(text, &rows, Some(&columns));
         assert_eq!(parse("mind.id"), Ok((Rows::One(0), 2)));
         assert_eq!(parse("0.5.v1.5"), Ok((Rows::One(1), 1)));
         assert_eq!(parse("a.b.gsm8k"), Ok((Rows::One(2), 0)));
@@ -70,6 +73,8 @@ mod tests {
         assert_eq!(parse("mid.id"), Err(("row", "mid".to_owned())));
         assert_eq!(parse("mind.di"), Err(("column", "di".to_owned())));
         assert_eq!(parse("0.5.x"), Err(("column", "x".to_owned())));
+        assert_eq!(open("a.b.x"), Ok((Rows::One(2), 0)));
+        assert_eq!(open("mid.x"), Err(("row", "mid".to_owned())));
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! A table compares rows (methods, say) column by column (tasks). A cell is the mean over runs (seeds) with their
 //! standard deviation and a 95 % interval; a mark says which row is best, and only where the difference is more
-//! than chance. A claim compares two cells with a threshold and is reproduced, not reproduced or undecided.
+//! than chance of questions and runs. A claim compares two cells with a threshold and is reproduced, not reproduced or undecided.
 //!
 //! Everything is computed once and kept in `table.json` as a [`TableData`]; [`render`] only formats it. Nothing is
 //! guessed: a cell without results is missing, and rows that answered different questions are not compared.
@@ -17,7 +17,9 @@ pub mod page;
 
 mod build;
 mod compare;
+mod estimate;
 mod expression;
+mod names;
 mod notes;
 mod render;
 mod results;
@@ -25,7 +27,8 @@ mod statistics;
 
 use std::{collections::BTreeMap, fs, path::Path};
 
-use contract::{ArtifactType, Context, Port, PortFlow, Stage, StageError, jsonl};
+use contract::{ArtifactType, Context, Port, PortFlow, Setting, Stage, StageError, jsonl};
+use names::pointer;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -89,7 +92,10 @@ pub struct ReportParams {
     pub one_base: bool,
 }
 
-/// That one cell exceeds another by so much.
+/// That one cell exceeds another by more than so much.
+///
+/// It is reproduced where the whole 95 % interval of the difference is above `at_least`, and not reproduced where all of it is
+/// below; equal cells reproduce no claim.
 ///
 /// A side is `row.column`, where the column may be a group, or `best(baselines).column` or `best(all).column`.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -99,7 +105,8 @@ pub struct Claim {
     pub left: String,
     /// The cell it is compared with.
     pub right: String,
-    /// The smallest difference, in percentage points (in tokens for `value: tokens`).
+    /// What the difference exceeds, in percentage points (in tokens for `value: tokens`): 0 says that `left` is higher, a negative
+    /// number that it is no more than so much lower.
     pub at_least: f64,
 }
 
@@ -111,7 +118,7 @@ impl Stage for Report {
     type Params = ReportParams;
 
     const NAME: &'static str = "report";
-    const VERSION: u32 = 3;
+    const VERSION: u32 = 4;
     const ABOUT: &'static str =
         "a results table with intervals and significance, and claims checked against it";
     const SEEDED: bool = false;
@@ -140,27 +147,32 @@ impl Stage for Report {
         }
         for (group, columns) in &params.groups {
             if columns.is_empty() {
-                problem(format!("/groups/{group}"), "must name at least one column".into());
+                problem(pointer(&["groups", group]), "must name at least one column".into());
             }
         }
         for (row, values) in &params.published {
             for (column, _) in values.iter().filter(|(_, value)| !value.is_finite()) {
-                problem(format!("/published/{row}/{column}"), "must be a number".into());
+                problem(pointer(&["published", row, column]), "must be a number".into());
             }
         }
         for (name, claim) in &params.claims {
             for (side, text) in [("left", &claim.left), ("right", &claim.right)] {
                 if let Err(text) = expression::check(text, params.baselines.as_deref()) {
-                    problem(format!("/claims/{name}/{side}"), text);
+                    problem(pointer(&["claims", name, side]), text);
                 }
             }
         }
         problems
     }
 
+    fn check_setting(params: &ReportParams, setting: &Setting<'_>) -> Vec<(String, String)> {
+        let mistakes = names::check_joined(params, setting).into_iter();
+        mistakes.map(|(field, error)| (field, error.to_string())).collect()
+    }
+
     fn run(params: ReportParams, context: &Context) -> Result<(), StageError> {
         let results = results::read(&params, context)?;
-        let table = build::table(&params, results, context)?;
+        let table = build::table(&params, results);
         for claim in &table.claims {
             context.note(format!("{}: {}", claim.name, claim.verdict));
         }

@@ -1,6 +1,6 @@
 //! The sentences under a table: how its numbers are made, and what a reader should know before believing them.
 
-use crate::{Cell, Mark, Row, TableData, statistics, statistics::RESAMPLES};
+use crate::{Cell, Mark, Row, TableData, statistics};
 
 /// How the numbers are made; `one_base` as in [`crate::ReportParams`].
 pub(crate) fn explain(table: &TableData, one_base: bool) -> Vec<String> {
@@ -15,20 +15,20 @@ pub(crate) fn explain(table: &TableData, one_base: bool) -> Vec<String> {
     }
     let fewer = if fewer.is_empty() { String::new() } else { format!(" ({})", fewer.join(", ")) };
     let over = &table.over;
-    let interval = if table.value.is_rate() { "Wilson's" } else { "a bootstrap" };
-    let mut notes = if most > 1 {
-        vec![
-            format!("± sample standard deviation over `{over}`, n = {most}{fewer}"),
-            format!(
-                "[ ] 95 % interval: {interval} over questions, widened by a bootstrap of runs and questions"
-            ),
-        ]
-    } else {
-        vec![
-            format!("[ ] 95 % interval: {interval} over questions"),
-            format!("one run a cell: nothing here says how another `{over}` would come out"),
-        ]
+    let interval = match (table.value.is_rate(), most > 1) {
+        (true, false) => "Wilson's over questions",
+        (true, true) => {
+            "Wilson's over questions, widened where there are several runs to hold Student's over questions and runs"
+        }
+        (false, false) => "Student's over questions",
+        (false, true) => "Student's over questions and, where there are several, runs",
     };
+    let mut notes = vec![format!("[ ] 95 % interval: {interval}")];
+    if most > 1 {
+        notes.insert(0, format!("± sample standard deviation over `{over}`, n = {most}{fewer}"));
+    } else {
+        notes.push(format!("one run a cell: nothing here says how another `{over}` would come out"));
+    }
     if one_base && most > 1 {
         notes.push(format!(
             "every `{over}` starts from one base student: no interval says how another would come out"
@@ -46,17 +46,36 @@ pub(crate) fn explain(table: &TableData, one_base: bool) -> Vec<String> {
         notes.push(format!("( ) difference to {row}"));
     }
     let better = if table.value.higher_is_better() { "higher" } else { "lower" };
-    if cells().any(|cell| cell.mark == Mark::Best) {
-        notes.push(format!(
-            "* best: {better} than every other row beyond chance (paired bootstrap, {RESAMPLES}, 95 %)"
-        ));
+    let marked = |mark: Mark| cells().any(|cell| cell.mark == mark);
+    if marked(Mark::Best) {
+        notes.push(format!("* best: {better} than every other row beyond chance"));
     }
-    if cells().any(|cell| cell.mark == Mark::Tied) {
-        notes.push(format!(
-            "= tied: the best row and those not told apart from it (paired bootstrap, {RESAMPLES}, 95 %)"
-        ));
+    if marked(Mark::Tied) {
+        notes.push("= tied: the best row and those not told apart from it".to_owned());
+    }
+    if marked(Mark::Best) || marked(Mark::Tied) || !table.claims.is_empty() {
+        let single = table.rows.iter().filter_map(n).any(|runs| runs == 1);
+        notes.push(sampled(most, single).to_owned());
+        notes.push("marks and claims are not corrected for the number of comparisons".to_owned());
     }
     notes
+}
+
+/// What intervals of differences sample, where a row has `most` runs and some have a `single` one.
+fn sampled(most: usize, single: bool) -> &'static str {
+    match (most > 1, single) {
+        (false, _) => {
+            "beyond chance: the 95 % interval of the difference excludes 0; it samples questions, paired, and no runs"
+        }
+        (true, false) => {
+            "beyond chance: the 95 % interval of the difference excludes 0; it samples questions, paired, and the runs of each row \
+             independently"
+        }
+        (true, true) => {
+            "beyond chance: the 95 % interval of the difference excludes 0; it samples questions, paired, and the runs of each row \
+             independently, of a row with one run the questions alone"
+        }
+    }
 }
 
 /// What a reader should know before believing the table.
@@ -83,18 +102,17 @@ pub(crate) fn beware(table: &TableData) -> Vec<String> {
             notes.push(format!("{what}: {}", cells.join("; ")));
         }
     }
-    let mut errors = Vec::new();
+    let mut widths = Vec::new();
     for (place, column) in table.columns.iter().enumerate() {
         let cells = table.rows.iter().filter_map(|row| row.cells[place].as_ref());
         let means: Vec<f64> = cells.map(|cell| cell.mean).collect();
-        if column.mean_of.is_empty() && (1..500).contains(&column.questions) {
-            let rate = statistics::mean(&means);
-            let error = (rate * (1.0 - rate) / column.questions as f64).sqrt();
-            errors.push(format!("{} {:.1}", column.name, 100.0 * error));
+        if table.value.is_rate() && column.mean_of.is_empty() && (1..500).contains(&column.questions) {
+            let (low, high) = statistics::wilson(statistics::mean(&means), column.questions);
+            widths.push(format!("{} {:.1}", column.name, 50.0 * (high - low)));
         }
     }
-    if !errors.is_empty() && table.value.is_rate() {
-        notes.push(format!("few questions: standard error of one run, in points: {}", errors.join(", ")));
+    if !widths.is_empty() {
+        notes.push(format!("few questions: 95 % interval of one run, ± points: {}", widths.join(", ")));
     }
     let rates = |name: &str, of: fn(&Cell) -> Option<f64>| {
         let mut rows = Vec::new();

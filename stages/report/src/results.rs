@@ -7,7 +7,10 @@ use contract::{
     records::{self, Metric, Prediction, Sampled, Scores},
 };
 
-use crate::{ReportParams, Value};
+use crate::{
+    ReportParams, Value,
+    names::{self, NameError},
+};
 
 /// Results by (row, column), with rows and columns in the order of the table.
 pub(crate) struct Results {
@@ -45,14 +48,10 @@ pub(crate) enum ResultsError {
     Count { stage: String, questions: usize, predictions: usize },
     #[error("a result of stage `{stage}` holds no questions")]
     Empty { stage: String },
-    #[error("no {what} of the table is called `{name}`; there are `{known}`")]
-    Unknown { what: &'static str, name: String, known: String },
-    #[error("metrics of stage `{stage}` belong to row `{row}`, which the table does not have")]
-    NoRow { stage: String, row: String },
+    #[error("a result of stage `{stage}` holds one question, too few for an interval of `{value}`")]
+    OneQuestion { stage: String, value: Value },
     #[error("metrics of stage `{stage}` do not count `tokens`")]
     NoTokens { stage: String },
-    #[error("group `{0}` has the name of a column")]
-    GroupName(String),
 }
 
 /// Reads every input.
@@ -110,12 +109,17 @@ pub(crate) fn read(params: &ReportParams, context: &Context) -> Result<Results, 
         results.cells.entry((row, column)).or_default().push(outcome);
     }
     context.progress(inputs.len(), inputs.len(), "results");
-    results.check(params)?;
+    // The row compared with stands first, whether it is there or not.
+    let missing = params.relative_to.is_some() && !results.cells.keys().any(|(row, _)| *row == 0);
+    let rows = &results.rows[usize::from(missing)..];
+    if let Some((_, error)) = names::check(params, Some(rows), Some(&results.columns)).into_iter().next() {
+        return Err(StageError::failed(error));
+    }
     for input in context.inputs("metrics") {
-        let row = input.labels.get(&params.rows).or(input.labels.get("stage")).unwrap_or(&input.stage);
+        let row = names::row_of_metrics(params, &input.stage, &input.labels);
         let Some(place) = results.rows.iter().position(|name| name == row) else {
-            let error = ResultsError::NoRow { stage: input.stage.clone(), row: row.clone() };
-            return Err(StageError::failed(error).with_help("leave the stage out of `from`"));
+            let error = NameError::NoRow { stage: input.stage.clone(), row: row.to_owned() };
+            return Err(StageError::failed(error));
         };
         results.training_tokens.entry(place).or_default().push(tokens(input)?);
     }
@@ -129,55 +133,6 @@ fn tokens(input: &Input) -> Result<f64, StageError> {
     let tokens = tokens.ok_or_else(|| ResultsError::NoTokens { stage: input.stage.clone() });
     // An empty sum is -0.
     Ok(tokens.map_err(StageError::failed)?.iter().fold(0.0, |sum, tokens| sum + tokens))
-}
-
-/// Whether values published elsewhere belong to rows and columns of the table.
-pub(crate) fn check_published(
-    params: &ReportParams,
-    rows: &[String],
-    columns: &[String],
-) -> Result<(), StageError> {
-    for (row, values) in &params.published {
-        if !rows.contains(row) {
-            return Err(unknown("row", row, rows));
-        }
-        if let Some(column) = values.keys().find(|column| !columns.contains(column)) {
-            return Err(unknown("column", column, columns));
-        }
-    }
-    Ok(())
-}
-
-impl Results {
-    /// Whether the params name only rows and columns that are there.
-    fn check(&self, params: &ReportParams) -> Result<(), StageError> {
-        if let Some(row) = &params.relative_to
-            && !self.cells.keys().any(|(place, _)| *place == 0)
-        {
-            return Err(unknown("row", row, &self.rows[1..]));
-        }
-        for row in params.baselines.iter().flatten() {
-            if !self.rows.contains(row) {
-                return Err(unknown("row", row, &self.rows));
-            }
-        }
-        for (group, columns) in &params.groups {
-            if self.columns.contains(group) {
-                return Err(StageError::failed(ResultsError::GroupName(group.clone())));
-            }
-            for column in columns {
-                if !self.columns.contains(column) {
-                    return Err(unknown("column", column, &self.columns));
-                }
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The error for a name that a table does not have.
-pub(crate) fn unknown(what: &'static str, name: &str, known: &[String]) -> StageError {
-    StageError::failed(ResultsError::Unknown { what, name: name.to_owned(), known: known.join("`, `") })
 }
 
 fn place(names: &mut Vec<String>, name: String) -> usize {
@@ -227,6 +182,10 @@ fn outcome(
     }
     if predictions.is_empty() {
         return Err(StageError::failed(ResultsError::Empty { stage: input.stage.clone() }));
+    }
+    if predictions.len() == 1 && !params.value.is_rate() {
+        let error = ResultsError::OneQuestion { stage: input.stage.clone(), value: params.value };
+        return Err(StageError::failed(error).with_help("test on two questions or more"));
     }
     let Some(&value) = scores.values.get(&params.value.to_string()) else {
         let known: Vec<&str> = scores.values.keys().map(String::as_str).collect();

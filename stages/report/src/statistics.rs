@@ -1,7 +1,6 @@
-//! Means, intervals and the bootstrap.
+//! Means, variances and intervals.
 
-/// Bootstrap resamples of everything.
-pub(crate) const RESAMPLES: usize = 10_000;
+use statrs::distribution::{ContinuousCDF, StudentsT};
 
 /// The 0.975 quantile of the normal distribution.
 const Z: f64 = 1.959_963_984_540_054;
@@ -41,78 +40,51 @@ pub(crate) fn hull(a: (f64, f64), b: (f64, f64)) -> (f64, f64) {
     (a.0.min(b.0), a.1.max(b.1))
 }
 
-/// The middle 95 % of resampled values.
-pub(crate) fn percentiles(values: &[f64]) -> (f64, f64) {
-    let mut sorted = values.to_vec();
-    sorted.sort_by(f64::total_cmp);
-    let at = |share: f64| {
-        let place = share * (sorted.len() - 1) as f64;
-        let (low, part) = (place.floor() as usize, place.fract());
-        let high = (low + 1).min(sorted.len() - 1);
-        sorted[low] + part * (sorted[high] - sorted[low])
-    };
-    (at(0.025), at(0.975))
+/// The variance of an estimate with its degrees of freedom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Variance {
+    pub(crate) value: f64,
+    pub(crate) degrees: f64,
 }
 
-/// The means of every run over resampled questions: `[resample][run]`.
+/// The mean of what questions contribute, and its variance over questions as drawn from more of their kind.
 ///
-/// Equal seeds draw equal questions, so runs over the same questions stay paired, in one call or in several.
-pub(crate) fn resample_questions(runs: &[&[f64]], seed: u64) -> Vec<Vec<f64>> {
-    let questions = runs.first().map_or(0, |run| run.len());
-    // By question, so that one draw adds one contiguous stretch.
-    let by_question: Vec<f64> = (0..questions).flat_map(|at| runs.iter().map(move |run| run[at])).collect();
-    let mut draws = Draws(seed);
-    let resample = |_| {
-        let mut sums = vec![0.0; runs.len()];
-        for _ in 0..questions {
-            let at = draws.below(questions) * runs.len();
-            for (sum, value) in sums.iter_mut().zip(&by_question[at..at + runs.len()]) {
-                *sum += value;
-            }
-        }
-        sums.iter_mut().for_each(|sum| *sum /= questions as f64);
-        sums
-    };
-    (0..RESAMPLES).map(resample).collect()
+/// With `pseudo`, two questions that were not asked are added and the variance has the divisor `n + 2`, as Bonett and Price
+/// (2012) do for paired differences of answers (-1 and 1) and Agresti and Caffo (2000) for one sample (0 and 1). Without,
+/// it is the sample variance over `n`, which takes two values or more.
+pub(crate) fn over_questions(values: &[f64], pseudo: Option<(f64, f64)>) -> (f64, Variance) {
+    let mut all = values.to_vec();
+    all.extend(pseudo.into_iter().flat_map(|(low, high)| [low, high]));
+    let center = mean(&all);
+    let squares: f64 = all.iter().map(|value| (value - center).powi(2)).sum();
+    let degrees = values.len().saturating_sub(1).max(1) as f64;
+    let divisor = if pseudo.is_some() { all.len() as f64 } else { degrees };
+    (center, Variance { value: squares / divisor / all.len() as f64, degrees })
 }
 
-/// Which runs a row's resamples take, as numbers in 0..1: `[resample][place]`. One row's columns share them, because
-/// the same students answered in each.
-pub(crate) fn resample_runs(runs: usize, row: usize) -> Vec<Vec<f64>> {
-    let mut draws = Draws(row as u64);
-    (0..RESAMPLES).map(|_| (0..runs).map(|_| draws.share()).collect()).collect()
+/// The variance of the mean of runs; `None` below two.
+pub(crate) fn over_runs(values: &[f64]) -> Option<Variance> {
+    let n = values.len() as f64;
+    standard_deviation(values).map(|deviation| Variance { value: deviation.powi(2) / n, degrees: n - 1.0 })
 }
 
-/// The mean over resampled runs.
-pub(crate) fn mean_of_drawn(values: &[f64], draws: &[f64]) -> f64 {
-    let n = values.len();
-    let drawn: f64 = draws[..n].iter().map(|draw| values[(draw * n as f64) as usize]).sum();
-    drawn / n as f64
+/// Half the width of the 95 % interval of an estimate whose variance is a sum of independent ones (Welch 1947, with the degrees
+/// of freedom of Satterthwaite 1946).
+pub(crate) fn half_width(variances: &[Variance]) -> f64 {
+    let sum: f64 = variances.iter().map(|part| part.value).sum();
+    let squares: f64 = variances.iter().map(|part| part.value.powi(2) / part.degrees).sum();
+    if squares > 0.0 { student_quantile(sum.powi(2) / squares) * sum.sqrt() } else { 0.0 }
 }
 
-/// SplitMix64 (Steele, Lea and Flood 2014): the same draws on every machine and with every version of every crate.
-struct Draws(u64);
-
-impl Draws {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// A number in `0..n`, for `n` far below 2^32.
-    fn below(&mut self, n: usize) -> usize {
-        (((self.next() >> 32) * n as u64) >> 32) as usize
-    }
-
-    /// A number in 0..1.
-    fn share(&mut self) -> f64 {
-        (self.next() >> 11) as f64 / (1_u64 << 53) as f64
-    }
+/// The 0.975 quantile of Student's t distribution with at least one degree of freedom.
+fn student_quantile(degrees: f64) -> f64 {
+    // With more, it is the normal distribution's to 3e-4, and the crate's continued fraction ends too early.
+    let student = StudentsT::new(0.0, 1.0, degrees.min(1e4)).expect("degrees of freedom are positive");
+    student.inverse_cdf(0.975)
 }
 
 #[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
     use super::*;
 
@@ -125,8 +97,6 @@ mod tests {
         assert_eq!(mean(&[1.0, 2.0, 6.0]), 3.0);
         assert_eq!(standard_deviation(&[1.0, 2.0, 6.0]), Some(7.0_f64.sqrt()));
         assert_eq!(standard_deviation(&[1.0]), None);
-        close(percentiles(&(0..=40).map(f64::from).collect::<Vec<_>>()), (1.0, 39.0), 1e-9);
-        assert_eq!(percentiles(&[2.0]), (2.0, 2.0));
     }
 
     #[test]
@@ -150,36 +120,99 @@ mod tests {
     }
 
     #[test]
-    fn the_bootstrap_finds_the_standard_error_and_keeps_pairs() {
-        let run: Vec<f64> = (0..400).map(|n| f64::from(n % 4 == 0)).collect();
-        let shifted: Vec<f64> = run.iter().map(|value| value + 1.0).collect();
-        let drawn = resample_questions(&[&run, &shifted], 1);
-        let first: Vec<f64> = drawn.iter().map(|means| means[0]).collect();
-        // sqrt(0.25 * 0.75 / 400) = 0.02165.
-        assert!((standard_deviation(&first).unwrap_or_default() - 0.02165).abs() < 5e-4);
-        assert!(drawn.iter().all(|means| (means[1] - means[0] - 1.0).abs() < 1e-9));
-        let again = resample_questions(&[&shifted], 1);
-        assert!(again.iter().zip(&drawn).all(|(again, drawn)| again[0] == drawn[1]));
+    fn quantiles_of_student_are_those_of_the_tables() {
+        // Fisher and Yates, Statistical Tables, table III, P = 0.05.
+        let published = [
+            (1.0, 12.706),
+            (2.0, 4.303),
+            (3.0, 3.182),
+            (4.0, 2.776),
+            (5.0, 2.571),
+            (10.0, 2.228),
+            (30.0, 2.042),
+            (120.0, 1.980),
+        ];
+        for (degrees, quantile) in published {
+            assert!((student_quantile(degrees) - quantile).abs() < 5e-4, "{degrees}");
+        }
+        for (degrees, quantile) in reference().quantiles {
+            assert!((student_quantile(degrees) / quantile - 1.0).abs() < 1e-8, "{degrees}");
+        }
     }
 
     #[test]
-    fn draws_are_those_of_the_paper() {
-        // The reference implementation's first numbers from seed 1234567.
-        let mut draws = Draws(1_234_567);
-        let numbers: Vec<u64> = (0..3).map(|_| draws.next()).collect();
-        assert_eq!(
-            numbers,
-            [6_457_827_717_110_365_317, 3_203_168_211_198_807_973, 9_817_491_932_198_370_423]
-        );
-        assert!((0..1000).all(|_| draws.below(7) < 7));
+    fn a_quantile_is_where_the_distribution_says_so() {
+        // From 1 to ten thousand degrees of freedom, in steps of 1 %.
+        for degrees in (0..=925).map(|step| 1.01_f64.powi(step)) {
+            let cumulated = StudentsT::new(0.0, 1.0, degrees).unwrap().cdf(student_quantile(degrees));
+            assert!((cumulated - 0.975).abs() < 1e-9, "{degrees}: {cumulated}");
+        }
+        assert!((student_quantile(1e12) - Z).abs() < 3e-4);
     }
 
     #[test]
-    fn drawn_runs_are_runs() {
-        assert_eq!(mean_of_drawn(&[1.0, 2.0, 6.0], &[0.0, 0.34, 0.99]), 3.0);
-        assert_eq!(mean_of_drawn(&[1.0, 2.0, 6.0], &[0.7, 0.7, 0.7, 0.1]), 6.0);
-        let draws = resample_runs(3, 0);
-        assert!(draws.iter().flatten().all(|draw| (0.0..1.0).contains(draw)));
-        assert_ne!(draws, resample_runs(3, 1));
+    fn runs_are_compared_as_welch_does() {
+        for case in reference().welch {
+            let variances = [over_runs(&case.left).unwrap(), over_runs(&case.right).unwrap()];
+            let (center, half) = (mean(&case.left) - mean(&case.right), half_width(&variances));
+            close((center - half, center + half), case.interval, 1e-8);
+        }
+    }
+
+    #[test]
+    fn paired_answers_are_compared_as_bonett_and_price_do() {
+        for case in reference().paired {
+            let (better, worse) = (case.better, case.worse);
+            let differences: Vec<f64> = (0..case.questions)
+                .map(|at| f64::from(at < better) - f64::from(at >= better && at < better + worse))
+                .collect();
+            let (center, variance) = over_questions(&differences, Some((-1.0, 1.0)));
+            let half = Z * variance.value.sqrt();
+            close((center - half, center + half), case.interval, 1e-9);
+            assert_eq!(variance.degrees, f64::from(case.questions - 1));
+        }
+        // 1 against 7 of 21, by hand: -6/23 ± 1.96 * sqrt((10/23 - (6/23)^2) / 23).
+        let example = reference().paired.into_iter().find(|case| case.questions == 21).unwrap();
+        close(example.interval, (-0.5084, -0.0134), 5e-5);
+    }
+
+    #[test]
+    fn discordant_answers_tell_rows_apart_where_the_exact_test_does() {
+        // McNemar's exact p of k:0 is 2^(1 - k): 0.0625 of 5:0, 0.03125 of 6:0.
+        for questions in [6, 7, 8, 10, 20, 60, 100, 500, 5000] {
+            let apart = |better: usize| {
+                let differences: Vec<f64> = (0..questions).map(|at| f64::from(at < better)).collect();
+                let (center, variance) = over_questions(&differences, Some((-1.0, 1.0)));
+                center > half_width(&[variance])
+            };
+            assert_eq!([3, 4, 5, 6].map(apart), [false, false, false, true], "of {questions}");
+        }
+    }
+
+    /// What `tests/intervals.py` wrote.
+    #[derive(serde::Deserialize)]
+    struct Reference {
+        quantiles: Vec<(f64, f64)>,
+        welch: Vec<Welch>,
+        paired: Vec<Paired>,
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Welch {
+        left: Vec<f64>,
+        right: Vec<f64>,
+        interval: (f64, f64),
+    }
+
+    #[derive(serde::Deserialize)]
+    struct Paired {
+        questions: u32,
+        better: u32,
+        worse: u32,
+        interval: (f64, f64),
+    }
+
+    fn reference() -> Reference {
+        serde_json::from_str(include_str!("../tests/intervals.json")).unwrap()
     }
 }

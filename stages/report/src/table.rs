@@ -103,7 +103,7 @@ pub struct Run {
 pub struct Difference {
     /// Of the means.
     pub value: f64,
-    /// Its 95 % bootstrap interval.
+    /// Its 95 % interval.
     pub interval: (f64, f64),
 }
 
@@ -156,7 +156,7 @@ pub struct Side {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Verdict {
-    /// The whole interval of the difference reaches the threshold.
+    /// The whole interval of the difference is above the threshold.
     Reproduced,
     /// The whole interval is below the threshold.
     NotReproduced,

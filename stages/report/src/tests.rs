@@ -135,7 +135,7 @@ fn params() -> Json {
         "groups": {"id": ["gsm8k", "svamp"]},
         "baselines": ["undistilled", "sft"],
         "claims": {
-            "mind beats every baseline": {"left": "mind.gsm8k", "right": "best(baselines).gsm8k", "at_least": 3.27},
+            "mind beats the best baseline": {"left": "mind.gsm8k", "right": "best(baselines).gsm8k", "at_least": 3.27},
             "sft hurts": {"left": "undistilled.svamp", "right": "sft.svamp", "at_least": 0},
             "mind is best on svamp": {"left": "mind.svamp", "right": "best(baselines).svamp", "at_least": 1},
         },
@@ -185,8 +185,8 @@ fn only_what_is_beyond_chance_is_best() {
 }
 
 #[test]
-fn the_bootstrap_is_paired() {
-    // 50 and 56 of 100: paired, six answers differ and all for the better; unpaired this would be chance.
+fn answers_to_the_same_questions_are_paired() {
+    // 50 and 58 of 100: paired, eight answers differ and all for the better; unpaired this would be chance.
     let labels = |method| [("method", method)];
     let results = Results::new().add("gsm8k", &labels("a"), 50, 100).add("gsm8k", &labels("b"), 58, 100);
     let table = results.table(&json!({"rows": "method", "columns": "task"})).unwrap();
@@ -196,6 +196,67 @@ fn the_bootstrap_is_paired() {
     let results = Results::new().add("gsm8k", &labels("a"), 50, 100).answers("gsm8k", &labels("b"), &shifted);
     let table = results.table(&json!({"rows": "method", "columns": "task"})).unwrap();
     assert_eq!(table.rows[1].cells[0].as_ref().unwrap().mark, Mark::Tied);
+}
+
+#[test]
+fn few_discordant_answers_tell_no_rows_apart() {
+    // McNemar's exact p: 0.25 of 3:0, 0.125 of 4:0, 0.0625 of 5:0, 0.031 of 6:0.
+    let labels = |method| [("method", method)];
+    for (more, mark) in [(0, Mark::Tied), (3, Mark::Tied), (4, Mark::Tied), (5, Mark::Tied), (6, Mark::Best)]
+    {
+        let results =
+            Results::new().add("gsm8k", &labels("a"), 20, 60).add("gsm8k", &labels("b"), 20 + more, 60);
+        let table = results
+            .table(&json!({
+                "rows": "method", "columns": "task",
+                "claims": {"b beats a": {"left": "b.gsm8k", "right": "a.gsm8k", "at_least": 0}},
+            }))
+            .unwrap();
+        assert_eq!(table.rows[1].cells[0].as_ref().unwrap().mark, mark);
+        let reproduced = if mark == Mark::Best { Verdict::Reproduced } else { Verdict::Undecided };
+        assert_eq!(table.claims[0].verdict, reproduced, "{more} more");
+    }
+}
+
+#[test]
+fn equal_rows_reproduce_no_claim() {
+    let labels = |method, seed| [("method", method), ("seed", seed)];
+    let results = ["1", "2", "3"].iter().fold(Results::new(), |results, seed| {
+        results.add("gsm8k", &labels("a", seed), 60, 60).add("gsm8k", &labels("b", seed), 60, 60)
+    });
+    let table = results
+        .table(&json!({
+            "rows": "method", "columns": "task",
+            "claims": {"b beats a": {"left": "b.gsm8k", "right": "a.gsm8k", "at_least": 0}},
+        }))
+        .unwrap();
+    let claim = &table.claims[0];
+    let difference = claim.difference.as_ref().unwrap();
+    assert_eq!((difference.value, claim.verdict), (0.0, Verdict::Undecided));
+    assert!(difference.interval.0 < -0.01 && difference.interval.1 > 0.01, "{difference:?}");
+}
+
+#[test]
+fn cells_of_other_columns_are_compared_with_the_chance_of_both() {
+    // One row: the same runs, 0.1 apart in both, so no chance of runs; other questions, so that of both.
+    let labels = |seed| [("method", "a"), ("seed", seed)];
+    let results = Results::new()
+        .add("gsm8k", &labels("1"), 60, 100)
+        .add("gsm8k", &labels("2"), 80, 100)
+        .add("svamp", &labels("1"), 50, 100)
+        .add("svamp", &labels("2"), 70, 100);
+    let table = results
+        .table(&json!({
+            "rows": "method", "columns": "task",
+            "claims": {"gsm8k is easier": {"left": "a.gsm8k", "right": "a.svamp", "at_least": 0}},
+        }))
+        .unwrap();
+    let difference = table.claims[0].difference.as_ref().unwrap();
+    // Pseudo-questions 0 and 1 on both sides, by hand: center 71/102 - 61/102, sums of squares 60 + 20 / 4 + 1 and 50 + 20 / 4 + 1,
+    // so variances of the means 0.001593 and 0.001876, and 197 degrees of freedom.
+    assert!((difference.value - 0.1).abs() < 1e-9);
+    let (low, high) = difference.interval;
+    assert!((low + 0.0181).abs() < 1e-4 && (high - 0.2142).abs() < 1e-4, "{difference:?}");
 }
 
 #[test]
@@ -225,7 +286,7 @@ fn claims_are_reproduced_not_reproduced_or_undecided() {
     assert_eq!(
         found,
         [
-            ("mind beats every baseline", "sft", Verdict::Reproduced),
+            ("mind beats the best baseline", "sft", Verdict::Reproduced),
             ("mind is best on svamp", "sft", Verdict::Undecided),
             ("sft hurts", "sft", Verdict::NotReproduced),
         ]
@@ -295,6 +356,19 @@ fn a_table_of_tokens_prefers_fewer() {
     let text = render(&table, Format::Terminal);
     assert!(text.starts_with("tokens, scoring profile mind\n"), "{text}");
     assert!(text.contains("69.5 ± 0.0"), "{text}");
+    let one = Results::new().add("gsm8k", &[("method", "a")], 1, 1);
+    let (error, help) = one.error(&json!({"rows": "method", "columns": "task", "value": "tokens"}));
+    assert_eq!(error, "a result of stage `scores` holds one question, too few for an interval of `tokens`");
+    assert_eq!(help, "test on two questions or more");
+}
+
+#[test]
+fn nothing_right_of_few_is_no_certainty() {
+    let results = Results::new().add("gsm8k", &[("method", "a")], 0, 4);
+    let table = results.table(&json!({"rows": "method", "columns": "task"})).unwrap();
+    // Wilson: 0 of 4 is 0 to 49.0 %.
+    let note = "few questions: 95 % interval of one run, ± points: gsm8k 24.5";
+    assert!(table.notes.iter().any(|own| own == note), "{:?}", table.notes);
 }
 
 #[test]
@@ -368,12 +442,12 @@ fn results_that_make_no_table_are_refused() {
     );
     assert_eq!(
         error(&with("groups", json!({"id": ["gsm9k"]}))),
-        "no column of the table is called `gsm9k`; there are `gsm8k`, `svamp`"
+        "no column of the table is called `gsm9k`; did you mean `gsm8k`?"
     );
     assert_eq!(error(&with("groups", json!({"svamp": ["gsm8k"]}))), "group `svamp` has the name of a column");
     assert_eq!(
         error(&with("claims", json!({"c": {"left": "mid.gsm8k", "right": "sft.gsm8k", "at_least": 0}}))),
-        format!("no row of the table is called `mid`; {known}")
+        "no row of the table is called `mid`; did you mean `mind`?"
     );
     assert_eq!(
         Results::new().add("gsm8k", &[("method", "a")], 0, 0).error(&base).0,
@@ -421,7 +495,7 @@ fn every_format_is_written_and_equal_inputs_give_equal_bytes() {
 #[test]
 fn a_table_reads_like_this() {
     let text = render(&methods().table(&params()).unwrap(), Format::Terminal);
-    // Intervals of one run are Wilson's; the others are the bootstrap's, whose draws are fixed.
+    // Intervals of one run are Wilson's; that of `mind` in `id` has the chance of its runs in `gsm8k`, as `svamp` has but one.
     assert_eq!(
         text,
         "\
@@ -433,28 +507,32 @@ method       gsm8k                 svamp                 id (mean)
 undistilled  30.0                  25.0                  27.5
              [21.9, 39.6]          [14.2, 40.2]          [20.7, 36.5]
 sft          45.0 ± 1.4 (+15.0)    55.0 ± 7.1 (+30.0) =  50.0 ± 4.2 (+22.5)
-             [35.0, 55.0]          [37.5, 71.2]          [39.9, 59.6]
+             [35.2, 55.0]          [34.7, 74.9]          [38.0, 61.9]
 mind         75.0 ± 7.1 (+45.0) *  57.5 (+32.5) =        66.2 (+38.8) *
-             [64.0, 85.0]          [42.2, 71.5]          [56.8, 74.8]
+             [52.8, 96.3]          [42.2, 71.5]          [55.1, 76.5]
 questions    100                   40                    140
 
 ± sample standard deviation over `seed`, n = 2 (undistilled 1)
-[ ] 95 % interval: Wilson's over questions, widened by a bootstrap of runs and questions
+[ ] 95 % interval: Wilson's over questions, widened where there are several runs to hold
+  Student's over questions and runs
 ( ) difference to undistilled
-* best: higher than every other row beyond chance (paired bootstrap, 10000, 95 %)
-= tied: the best row and those not told apart from it (paired bootstrap, 10000, 95 %)
+* best: higher than every other row beyond chance
+= tied: the best row and those not told apart from it
+beyond chance: the 95 % interval of the difference excludes 0; it samples questions, paired, and
+  the runs of each row independently, of a row with one run the questions alone
+marks and claims are not corrected for the number of comparisons
 fewer runs: mind in svamp (1 of 2); mind in id (1 of 2)
-few questions: standard error of one run, in points: gsm8k 5.0, svamp 7.9
+few questions: 95 % interval of one run, ± points: gsm8k 9.6, svamp 14.8
 unparsed answers, %: undistilled 10.0, sft 10.0, mind 10.0
 truncated answers, %: none
 
 claims
-  mind beats every baseline: reproduced
-    mind.gsm8k 75.0 - sft.gsm8k 45.0 = +30.0 [+19.0, +41.0], claimed at least +3.3
+  mind beats the best baseline: reproduced
+    mind.gsm8k 75.0 - sft.gsm8k 45.0 = +30.0 [+8.9, +49.9], claimed at least +3.3
   mind is best on svamp: undecided
-    mind.svamp 57.5 - sft.svamp 55.0 = +2.5 [-5.0, +12.5], claimed at least +1.0
+    mind.svamp 57.5 - sft.svamp 55.0 = +2.5 [-19.2, +24.0], claimed at least +1.0
   sft hurts: not reproduced
-    undistilled.svamp 25.0 - sft.svamp 55.0 = -30.0 [-45.0, -15.0], claimed at least +0.0
+    undistilled.svamp 25.0 - sft.svamp 55.0 = -30.0 [-48.7, -8.4], claimed at least +0.0
 "
     );
 }
@@ -502,9 +580,11 @@ fn tokens_and_published_values_stand_beside_results_in_every_format() {
     params["published"] = json!({"mind": {"gsm9k": 1}});
     assert!(results().error(&params).0.starts_with("no column of the table is called `gsm9k`"));
     params["published"] = json!({});
-    let (error, help) = methods().training(&student("mnd", "1"), &[1.0]).error(&params);
-    assert_eq!(error, "metrics of stage `metrics` belong to row `mnd`, which the table does not have");
-    assert_eq!(help, "leave the stage out of `from`");
+    let (error, _) = methods().training(&student("mnd", "1"), &[1.0]).error(&params);
+    assert_eq!(
+        error,
+        "metrics of stage `metrics` belong to row `mnd`, which the table does not have; leave the stage out of `from`"
+    );
 }
 
 #[test]
