@@ -79,7 +79,8 @@ pub struct StudentParams {
     /// Default: 1.
     #[serde(default = "default_accumulate")]
     pub accumulate: usize,
-    /// Tokens computed side by side; more fill a GPU, fewer fit a processor's cache. Default: 1024.
+    /// Tokens computed side by side; more fill a GPU, fewer need less memory, and the rationales of a
+    /// question share its prompt where they fit in. Default: 2048.
     #[serde(default = "default_tokens_at_once")]
     pub tokens_at_once: usize,
     /// Computes the forward pass twice, and the second time with the backward pass of `tokens_at_once` tokens after the
@@ -139,7 +140,7 @@ fn default_accumulate() -> usize {
 }
 
 fn default_tokens_at_once() -> usize {
-    1024
+    2048
 }
 
 fn default_learning_rate() -> f64 {
@@ -166,7 +167,7 @@ impl Stage for Student {
     type Params = StudentParams;
 
     const NAME: &'static str = "student";
-    const VERSION: u32 = 5;
+    const VERSION: u32 = 6;
     const ABOUT: &'static str = "distils rationales into a model under an objective";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;
