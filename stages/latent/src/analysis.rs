@@ -12,7 +12,9 @@ use rayon::prelude::*;
 
 use crate::{
     agreement::interval,
-    clusters::{Class, Difference, Reader, arranged, classes, judge, same_texts_silhouette, taught},
+    clusters::{
+        Class, Difference, arranged, classes, judge, same_texts_silhouette, swapped_silhouettes, taught,
+    },
     drift::divergences,
     measures::{anisotropy, linear_cka, silhouettes, spread, unbiased_linear_cka},
     picture::{Grouping, Picture, PictureError, mean, rounded},
@@ -358,10 +360,10 @@ impl<'a> Frame<'a> {
         if texts.iter().map(|text| text.perspective).collect::<BTreeSet<_>>().len() < 2 {
             return Err(LatentError::OnePerspective);
         }
-        let (picture, students) =
-            self.draw(&arranged(&self.texts, &rows, &by_student, Reader::Own), &texts)?;
-        let (swapped, by_others) =
-            self.draw(&arranged(&self.texts, &rows, &by_student, Reader::Swapped), &texts)?;
+        let (picture, students) = self.draw(&arranged(&self.texts, &rows, &by_student, 0), &texts)?;
+        let (swapped, _) = self.draw(&arranged(&self.texts, &rows, &by_student, 1), &texts)?;
+        let by_others =
+            swapped_silhouettes(&self.texts, &rows, &by_student).ok_or(LatentError::OnePerspective)?;
         let (undistilled, by_control) =
             self.draw(&Mat::from_fn(rows.len(), control.ncols(), |i, j| control[(rows[i], j)]), &texts)?;
         let questions = questions(&texts);

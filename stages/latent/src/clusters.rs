@@ -57,16 +57,8 @@ pub(crate) fn classes<'a>(
         .collect()
 }
 
-/// Who reads a text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Reader {
-    /// The student of its perspective.
-    Own,
-    /// The student of another perspective, the same for all texts of one perspective.
-    Swapped,
-}
-
-/// The vectors of some texts, each from the student that reads it; `by_student` holds those of all texts.
+/// The vectors of some texts, each from the student so many places after that of its own perspective; `by_student` holds those
+/// of all texts.
 ///
 /// # Panics
 ///
@@ -75,7 +67,7 @@ pub(crate) fn arranged(
     texts: &[Text],
     rows: &[usize],
     by_student: &BTreeMap<usize, &Mat<f64>>,
-    reader: Reader,
+    shift: usize,
 ) -> Mat<f64> {
     let students: Vec<usize> = by_student.keys().copied().collect();
     let read: Vec<&Mat<f64>> = rows
@@ -83,14 +75,28 @@ pub(crate) fn arranged(
         .map(|row| {
             let own =
                 students.binary_search(&texts[*row].perspective).expect("its perspective has a student");
-            let place = match reader {
-                Reader::Own => own,
-                Reader::Swapped => (own + 1) % students.len(),
-            };
-            by_student[&students[place]]
+            by_student[&students[(own + shift) % students.len()]]
         })
         .collect();
     Mat::from_fn(rows.len(), read[0].ncols(), |i, j| read[i][(rows[i], j)])
+}
+
+/// Each text's silhouette by perspective where the student of another perspective reads it: the mean over all shifts of the
+/// students. `None` where fewer than two perspectives are there.
+pub(crate) fn swapped_silhouettes(
+    texts: &[Text],
+    rows: &[usize],
+    by_student: &BTreeMap<usize, &Mat<f64>>,
+) -> Option<Vec<f64>> {
+    let perspective_of: Vec<usize> = rows.iter().map(|row| texts[*row].perspective).collect();
+    let shifts = 1..by_student.len();
+    let count = shifts.len() as f64;
+    let mut sum = vec![0.0; rows.len()];
+    for shift in shifts {
+        let each = silhouettes(&arranged(texts, rows, by_student, shift), &perspective_of)?;
+        sum.iter_mut().zip(each).for_each(|(sum, one)| *sum += one / count);
+    }
+    (count > 0.0).then_some(sum)
 }
 
 /// The silhouette by student where every student reads the same texts, so that wording cannot separate them.
@@ -133,7 +139,7 @@ pub(crate) struct Judged {
     pub(crate) students: f64,
     /// Every text read by the undistilled model.
     pub(crate) control: f64,
-    /// Each text read by the student of another perspective.
+    /// Each text read by the student of another perspective, the mean over all shifts of the students.
     pub(crate) swapped: f64,
     /// Students less control.
     pub(crate) beyond_control: Difference,
@@ -264,9 +270,9 @@ mod tests {
         let of = |vectors: &Mat<f64>| silhouettes(vectors, &perspective_of).unwrap();
         let questions: Vec<&str> = texts.iter().map(|text| text.question.as_str()).collect();
         judge(
-            &of(&arranged(&texts, &rows, &by_student, Reader::Own)),
+            &of(&arranged(&texts, &rows, &by_student, 0)),
             &of(&read(None)),
-            &of(&arranged(&texts, &rows, &by_student, Reader::Swapped)),
+            &swapped_silhouettes(&texts, &rows, &by_student).unwrap(),
             &questions,
             &mut rng,
         )
@@ -292,6 +298,24 @@ mod tests {
     }
 
     #[test]
+    fn the_swapped_control_is_the_mean_over_all_who_could_read() {
+        let text = |perspective| Text { question: "q".into(), perspective };
+        let texts: Vec<Text> = (0..9).map(|i| text(i % 3)).collect();
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        let vectors: Vec<Mat<f64>> =
+            (0..3).map(|_| Mat::from_fn(9, 4, |_, _| rng.random_range(-1.0..1.0))).collect();
+        let by_student: BTreeMap<usize, &Mat<f64>> = vectors.iter().enumerate().collect();
+        let rows: Vec<usize> = (0..9).collect();
+        let perspectives: Vec<usize> = (0..9).map(|i| i % 3).collect();
+        let of = |shift| silhouettes(&arranged(&texts, &rows, &by_student, shift), &perspectives).unwrap();
+        let found = swapped_silhouettes(&texts, &rows, &by_student).unwrap();
+        for (found, (one, two)) in found.iter().zip(of(1).iter().zip(of(2))) {
+            assert!((found - (one + two) / 2.0).abs() < 1e-12);
+        }
+        assert_eq!(swapped_silhouettes(&texts, &rows, &BTreeMap::from([(0, &vectors[0])])), None);
+    }
+
+    #[test]
     fn texts_are_read_by_the_student_of_their_perspective_or_by_the_next() {
         let text = |perspective| Text { question: "q".into(), perspective };
         let texts = [text(0), text(1), text(2), text(2)];
@@ -301,9 +325,10 @@ mod tests {
         let rows = taught(&texts, &by_student.keys().copied().collect());
         assert_eq!(rows, [0, 2, 3], "nobody was taught perspective 1");
         let read =
-            |reader| arranged(&texts, &rows, &by_student, reader).col(0).iter().copied().collect::<Vec<_>>();
-        assert_eq!(read(Reader::Own), [10.0, 22.0, 23.0]);
-        assert_eq!(read(Reader::Swapped), [20.0, 12.0, 13.0]);
+            |shift| arranged(&texts, &rows, &by_student, shift).col(0).iter().copied().collect::<Vec<_>>();
+        assert_eq!(read(0), [10.0, 22.0, 23.0]);
+        assert_eq!(read(1), [20.0, 12.0, 13.0]);
+        assert_eq!(read(2), read(0));
         assert_eq!(same_texts_silhouette(&rows, &BTreeMap::from([(0, &zero), (2, &zero)])), Some(0.0));
     }
 }

@@ -106,7 +106,7 @@ pub(crate) struct Clusters {
     /// Every text read by the undistilled model.
     #[serde(skip)]
     pub(crate) undistilled: Picture,
-    /// Each text read by the student of another perspective.
+    /// Each text read by the student of the next perspective.
     #[serde(skip)]
     pub(crate) swapped: Picture,
 }
@@ -180,7 +180,7 @@ pub(crate) fn write(folder: &Path, subjects: &[Subject], findings: &Findings) ->
         )?;
         for (control, title, picture) in [
             ("control", "Control: every text read by the undistilled model", &found.undistilled),
-            ("swapped", "Control: each text read by the student of another perspective", &found.swapped),
+            ("swapped", "Control: each text read by the student of the next perspective", &found.swapped),
         ] {
             let numbers = ControlNumbers { title, labels: &found.labels, setting: &found.setting, picture };
             jsonl::write_json(&folder.join(format!("{name}--{control}.json")), &numbers)?;
@@ -468,6 +468,13 @@ impl Summary<'_> {
         }
         for found in self.clusters {
             text.push_str(&format!("\nVerdict: {found}\n"));
+        }
+        if !self.clusters.is_empty() {
+            text.push_str(
+                "\nSwapped: in the table, as in the figure, each text is read by the student of the next perspective; in the \
+                 verdict stands the mean over the students of all other perspectives. The intervals resample questions: \
+                 they do not say how students of another seed would come out.\n",
+            );
         }
         text
     }

@@ -160,7 +160,7 @@ impl Stage for Latent {
     type Params = Params;
 
     const NAME: &'static str = "latent";
-    const VERSION: u32 = 4;
+    const VERSION: u32 = 5;
     const ABOUT: &'static str = "draws and measures what models make of the same rationales";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;

@@ -557,7 +557,7 @@ mod tests {
             let zeros = Tensor::zeros([forward.rows.len()], &device);
             let forward = Forward { values, losses: zeros, ..forward };
             mind.loss(&forward, &mut StepLog::default());
-            mind.stepped();
+            mind.stepped().unwrap();
         }
         let changes: Vec<f64> = history[100..]
             .windows(2)
