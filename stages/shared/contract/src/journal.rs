@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize, de::DeserializeOwned, de::IgnoredAny};
 
 use crate::{Digest, StageError};
@@ -95,21 +96,11 @@ impl Journal {
         let folder = self.path.with_extension("claims");
         fs::create_dir_all(&folder).map_err(StageError::io(&folder))?;
         let path = folder.join(Digest::of_bytes(key.as_bytes()).as_str());
-        loop {
-            let file = OpenOptions::new().create(true).append(true).open(&path);
-            let file = file.map_err(StageError::io(&path))?;
-            match rustix::fs::flock(&file, rustix::fs::FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(StageError::io(&path)(error.into())),
-            }
-            // The file may have been unlinked by its last holder between our open and our lock.
-            let ours = file.metadata().map_err(StageError::io(&path))?.ino();
-            if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
-                self.refresh()?;
-                return Ok(Some(Claim { path, _file: file }));
-            }
+        let claim = Claim::take(&path).map_err(StageError::io(&path))?;
+        if claim.is_some() {
+            self.refresh()?;
         }
+        Ok(claim)
     }
 
     /// The finished item under a key, if it is there and still has this shape.
@@ -146,12 +137,12 @@ impl Journal {
         }
         let file = self.opened(true)?.expect("it was made");
         let locked = |operation| rustix::fs::flock(&*file, operation).map_err(std::io::Error::from);
-        let written = locked(rustix::fs::FlockOperation::LockExclusive).and_then(|()| {
+        let written = locked(FlockOperation::LockExclusive).and_then(|()| {
             let end = file.metadata()?.len();
             (&*file).write_all(&bytes)?;
             Ok(end)
         });
-        let end = written.and_then(|end| locked(rustix::fs::FlockOperation::Unlock).map(|()| end));
+        let end = written.and_then(|end| locked(FlockOperation::Unlock).map(|()| end));
         let end = end.map_err(StageError::io(&self.path))?;
         for (hash, place) in places {
             self.places.insert(hash, Place { start: end + place.start, ..place });
@@ -211,16 +202,37 @@ impl Place {
     }
 }
 
-/// The right to work on a key; released when dropped or when the process dies.
+/// The right to do what a lock file stands for; released when dropped or when the process dies.
 pub struct Claim {
     path: PathBuf,
-    _file: File,
+    file: File,
+}
+
+impl Claim {
+    /// Tries to become the one holder among all threads and processes; the file is there for as long as somebody is.
+    pub fn take(path: &Path) -> std::io::Result<Option<Self>> {
+        loop {
+            let file = OpenOptions::new().create(true).append(true).open(path)?;
+            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => {}
+                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+            // The file may have been unlinked by its last holder between our open and our lock.
+            let ours = file.metadata()?.ino();
+            if fs::metadata(path).is_ok_and(|there| there.ino() == ours) {
+                return Ok(Some(Self { path: path.to_owned(), file }));
+            }
+        }
+    }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
         // Unlinked while still locked: whoever holds the old file sees that its path is gone and opens anew.
         fs::remove_file(&self.path).ok();
+        // A process that is just being started may hold the file too, until it becomes another program.
+        rustix::fs::flock(&self.file, FlockOperation::Unlock).ok();
     }
 }
 
