@@ -9,6 +9,7 @@
 //! history/<recipe>.jsonl    the latest fingerprint of each cell of a recipe
 //! runs/<id>/                event logs
 //! pins/                     copies of locks; `gc` keeps what they name
+//! verify/                   stores in which `verify` computes cells again
 //! incoming/<fingerprint>/   what has arrived of a result of the remote cache; the next attempt goes on from it
 //! jobs/                     what is computed elsewhere, and what came of it: see [`crate::job`]
 //! locks/                    one file a running cell, locked by its process
@@ -70,6 +71,27 @@ pub enum StoreError {
     },
 }
 
+impl StoreError {
+    /// The remedy.
+    pub fn help(&self) -> &'static str {
+        match self {
+            Self::Io { source, .. } => match source.kind() {
+                io::ErrorKind::NotFound => "is the path right, and was nothing removed meanwhile?",
+                io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
+                    "who runs retort must be allowed to; `--store` names another place for results"
+                }
+                io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
+                    "make room: `retort gc --dry-run` says what could go"
+                }
+                _ => "the operating system refused; when it does not any more, the same command goes on",
+            },
+            Self::EmptyOutput { .. } => "this is a bug in the kind: please report it with the recipe",
+            Self::Damaged { .. } => "remove it, and `retort run` makes it again",
+            Self::Busy { .. } => "try again when it has finished",
+        }
+    }
+}
+
 const FOLDERS: [&str; 10] =
     ["objects", "records", "staging", "scratch", "journals", "history", "runs", "locks", "jobs", "incoming"];
 
@@ -91,7 +113,11 @@ fn process() -> &'static str {
     })
 }
 
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
+/// What the operating system said of a path, as an error of the store.
+pub(crate) fn io_error<'a>(
+    action: &'static str,
+    path: &'a Path,
+) -> impl FnOnce(io::Error) -> StoreError + 'a {
     move |source| StoreError::Io { action, path: path.to_owned(), source }
 }
 
@@ -143,16 +169,28 @@ pub enum Use {
 }
 
 /// The right to compute one fingerprint; released when dropped or when the process dies.
-pub struct CellLock {
-    path: PathBuf,
-    file: File,
+pub type CellLock = contract::Claim;
+
+/// A store of its own, in which no checkpoint and no journal can stand in for computing. Its folder goes when it is dropped,
+/// and what a kill leaves of it goes with `retort gc`.
+pub struct Apart {
+    store: Store,
+    all: PathBuf,
 }
 
-impl Drop for CellLock {
+impl std::ops::Deref for Apart {
+    type Target = Store;
+
+    fn deref(&self) -> &Store {
+        &self.store
+    }
+}
+
+impl Drop for Apart {
     fn drop(&mut self) {
-        // Unlinked while still locked: whoever holds the old file sees that its path is gone and opens anew.
-        fs::remove_file(&self.path).ok();
-        rustix::fs::flock(&self.file, FlockOperation::Unlock).ok();
+        discard(&self.store.root);
+        // The last one takes the folder of all with it.
+        fs::remove_dir(&self.all).ok();
     }
 }
 
@@ -192,6 +230,17 @@ impl Store {
         &self.root
     }
 
+    /// A name that nothing else in the store has.
+    fn unique(&self) -> String {
+        format!("{}-{}", process(), self.sequence.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// A store that has nothing, below this one.
+    pub fn apart(&self) -> Result<Apart, StoreError> {
+        let all = self.root.join("verify");
+        Ok(Apart { store: Self::open(&all.join(self.unique()), Use::Shared)?, all })
+    }
+
     /// The folder of a complete artifact.
     pub fn object(&self, digest: &Digest) -> PathBuf {
         self.root.join("objects").join(&digest.as_str()[..2]).join(digest.as_str())
@@ -212,20 +261,7 @@ impl Store {
     /// Tries to become the one process (and thread) that computes this fingerprint.
     pub fn try_lock(&self, fingerprint: &Fingerprint) -> Result<Option<CellLock>, StoreError> {
         let path = self.root.join("locks").join(fingerprint.0.as_str());
-        loop {
-            let file =
-                OpenOptions::new().create(true).append(true).open(&path).map_err(io_error("open", &path))?;
-            match rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive) {
-                Ok(()) => {}
-                Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
-                Err(error) => return Err(io_error("lock", &path)(error.into())),
-            }
-            // The file may have been unlinked by its last holder between our open and our lock.
-            let ours = file.metadata().map_err(io_error("read", &path))?.ino();
-            if fs::metadata(&path).is_ok_and(|there| there.ino() == ours) {
-                return Ok(Some(CellLock { path, file }));
-            }
-        }
+        CellLock::take(&path).map_err(io_error("lock", &path))
     }
 
     /// Fresh output folders and the kept scratch folder of a cell about to run.
@@ -234,8 +270,7 @@ impl Store {
         fingerprint: &Fingerprint,
         ports: impl Iterator<Item = &'static str>,
     ) -> Result<CellDirs, StoreError> {
-        let number = self.sequence.fetch_add(1, Ordering::Relaxed);
-        let staging = self.root.join("staging").join(format!("{}-{number}", process()));
+        let staging = self.root.join("staging").join(self.unique());
         if staging.exists() {
             fs::remove_dir_all(&staging).map_err(io_error("clear", &staging))?;
         }

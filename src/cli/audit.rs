@@ -1,7 +1,7 @@
 //! `accept`, `verify` and `lock`: what a result is trusted for.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
@@ -21,7 +21,7 @@ use crate::{
     reporter::counted,
     run::job,
     secrets::Secrets,
-    store::{Acceptance, CellRecord, Store, Use, list, write_atomically},
+    store::{Acceptance, CellRecord, Store, list, write_atomically},
 };
 
 fn asked(message: String, help: &str) -> CliError {
@@ -97,54 +97,60 @@ pub(super) fn verify(graph: &Graph, store: &Store, target: &str, times: usize) -
     let cells = graph.select(target)?;
     let plan = Plan::make(graph, &graph.closure(&cells), store, &history)?;
     let known = outputs(&plan);
-    // With a store of its own, no checkpoint and no journal can stand in for computing.
-    let place = store.root().join("verify");
-    fs::remove_dir_all(&place).ok();
-    let apart = Store::open(&place, Use::Shared)?;
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let (mut text, mut code) = (String::new(), exit::DONE);
     for index in cells {
-        let cell = &graph.cells[index];
-        let Some(before) = known.get(&index) else {
-            return Err(asked(format!("`{}` is not up to date", cell.name), "`retort run` makes it"));
-        };
-        if !cell.kind.secrets(&cell.params).is_empty() {
-            let message =
-                format!("`{}` asks a service, which is paid for each time and may change", cell.name);
-            return Err(asked(message, "verify the cells that compute"));
-        }
-        let mut differences = Vec::new();
-        let mut took = 0.0;
-        for _ in 1..times.max(2) {
-            let record = record(graph, cell, &known, store)?;
-            let wanted = cell.resources.cpu.most.unwrap_or(threads).clamp(1, threads);
-            let job = job(graph, index, record, &known, store, &Secrets::new(), wanted);
-            let again = execute(job, &apart, "verify", &AtomicBool::new(false), &|_: contract::Event| {});
-            let again = again.map_err(|error| CliError::Asked {
-                message: format!("`{}` failed: {}", cell.name, crate::log::describe(&error)),
-                help: error.help(),
-            })?;
-            took += again.seconds;
-            for (port, digest) in &again.outputs {
-                if before.get(port) != Some(digest) {
-                    let files = differing(&store.object(&before[port]), &apart.object(digest))?;
-                    differences.push(format!("  {port}: {}", files.join(", ")));
-                }
-            }
-        }
-        differences.sort();
-        differences.dedup();
+        let name = &graph.cells[index].name;
+        let (differences, took) = verify_cell(graph, store, &known, index, times)?;
         if differences.is_empty() {
-            writeln!(text, "{}: the same bytes {times} times, {} again", cell.name, seconds(took)).ok();
+            writeln!(text, "{name}: the same bytes {times} times, {} again", seconds(took)).ok();
         } else {
             code = exit::FAILED;
-            writeln!(text, "{}: not the same:\n{}", cell.name, differences.join("\n")).ok();
+            let differences: Vec<String> = differences.into_iter().collect();
+            writeln!(text, "{name}: not the same:\n{}", differences.join("\n")).ok();
         }
     }
-    drop(apart);
-    fs::remove_dir_all(&place).ok();
     print(&text);
     Ok(code)
+}
+
+/// In what a cell's outputs differ when it is computed again until there are `times` results, and how long that took,
+/// seconds.
+fn verify_cell(
+    graph: &Graph,
+    store: &Store,
+    known: &BTreeMap<usize, Outputs>,
+    index: usize,
+    times: usize,
+) -> Result<(BTreeSet<String>, f64), CliError> {
+    let cell = &graph.cells[index];
+    let Some(before) = known.get(&index) else {
+        return Err(asked(format!("`{}` is not up to date", cell.name), "`retort run` makes it"));
+    };
+    if !cell.kind.secrets(&cell.params).is_empty() {
+        let message = format!("`{}` asks a service, which is paid for each time and may change", cell.name);
+        return Err(asked(message, "verify the cells that compute"));
+    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let wanted = cell.resources.cpu.most.unwrap_or(threads).clamp(1, threads);
+    let (mut differences, mut took) = (BTreeSet::new(), 0.0);
+    for _ in 1..times.max(2) {
+        let apart = store.apart()?;
+        let record = record(graph, cell, known, store)?;
+        let job = job(graph, index, record, known, store, &Secrets::new(), wanted);
+        let again = execute(job, &apart, "verify", &AtomicBool::new(false), &|_: contract::Event| {});
+        let again = again.map_err(|error| CliError::Asked {
+            message: format!("`{}` failed: {}", cell.name, crate::log::describe(&error)),
+            help: error.help(),
+        })?;
+        took += again.seconds;
+        for (port, digest) in &again.outputs {
+            if before.get(port) != Some(digest) {
+                let files = differing(&store.object(&before[port]), &apart.object(digest))?;
+                differences.insert(format!("  {port}: {}", files.join(", ")));
+            }
+        }
+    }
+    Ok((differences, took))
 }
 
 /// The files in which two artifacts differ, and from where on.
@@ -279,4 +285,75 @@ fn refuse(differing: &[String]) -> Result<(), CliError> {
         message: format!("not what was locked: {shown}{more}"),
         help: Some("run without `--locked`, and `retort lock` again if the change is meant".to_owned()),
     })
+}
+
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use contract::{ArtifactType, Context, Kind, Port, Stage, StageError};
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+
+    use super::*;
+    use crate::{
+        kinds::{KINDS, Kinds},
+        recipe::Recipe,
+        store::Use,
+    };
+
+    /// Computes items that it keeps in a journal.
+    struct Kept;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct KeptParams {}
+
+    /// How often an item was computed.
+    static COMPUTED: AtomicUsize = AtomicUsize::new(0);
+
+    impl Stage for Kept {
+        type Params = KeptParams;
+
+        const NAME: &'static str = "kept";
+        const VERSION: u32 = 1;
+        const ABOUT: &'static str = "computes an item once";
+        const SEEDED: bool = false;
+        const COMPUTES: bool = false;
+        const INPUTS: &'static [Port] = &[];
+        const OUTPUTS: &'static [Port] = &[Port::output("item", ArtifactType::Other("item"), "item.txt")];
+
+        fn run(_: KeptParams, context: &Context) -> Result<(), StageError> {
+            let mut journal = context.journal("kept", &"items")?;
+            if journal.get::<String>("a").is_none() {
+                COMPUTED.fetch_add(1, Ordering::Relaxed);
+                journal.put(&[("a".to_owned(), "item")])?;
+            }
+            let path = context.output("item").join("item.txt");
+            fs::write(&path, "item").map_err(StageError::io(&path))
+        }
+    }
+
+    #[test]
+    fn nothing_stands_in_for_computing_when_a_cell_is_verified() {
+        static OWN: Kinds = Kinds { all: &[&Kept as &dyn Kind], ..KINDS };
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("recipe.yaml");
+        fs::write(
+            &file,
+            "recipe: r\nmatrix: {n: [1, 2]}\nstages:\n  k: {uses: kept, matrix: [n], with: {}}\n",
+        )
+        .unwrap();
+        let (recipe, mistakes) = Recipe::read(&file, &[]).unwrap();
+        let graph = Graph::build(recipe, mistakes, &OWN, None).unwrap();
+        let store = Store::open(&folder.path().join("store"), Use::Shared).unwrap();
+        let first = record(&graph, &graph.cells[0], &BTreeMap::new(), &store).unwrap();
+        let first = job(&graph, 0, first, &BTreeMap::new(), &store, &Secrets::new(), 1);
+        execute(first, &store, "run", &AtomicBool::new(false), &|_: contract::Event| {}).unwrap();
+        assert_eq!(COMPUTED.load(Ordering::Relaxed), 1);
+        assert_eq!(verify(&graph, &store, "k", 3).unwrap(), exit::DONE);
+        // Two cells, twice again each.
+        assert_eq!(COMPUTED.load(Ordering::Relaxed), 5);
+        assert!(!store.root().join("verify").exists());
+    }
 }

@@ -48,182 +48,208 @@ pub(super) fn gc(store: &Store, dry_run: bool, max_size: &str) -> Result<u8, Cli
             help: Some("write it like `500MB` or `10GB`".to_owned()),
         });
     };
-    let mut text = String::new();
-    let mut freed = 0;
-    let mut remove = |path: &Path, size: u64, why: &str, text: &mut String| {
-        let name = path.strip_prefix(store.root()).unwrap_or(path).display();
-        writeln!(
-            text,
-            "{} {:>10}  {name}: {why}",
-            if dry_run { "would remove" } else { "removed" },
-            bytes(size)
-        )
-        .ok();
-        freed += size;
-        if !dry_run {
-            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
-            if let Err(error) = removed {
-                tracing::warn!(path = %path.display(), %error, "cannot remove");
-            }
-        }
-    };
-
+    let mut collection = Collection { store, dry_run, text: String::new(), freed: 0 };
     // No other process uses the store now, so whatever is being made was left behind by a kill.
-    for entry in fs::read_dir(store.root().join("staging")).into_iter().flatten().flatten() {
-        let path = entry.path();
-        remove(&path, size_of(&path)?, "left behind by a run that was killed", &mut text);
-    }
+    collection.whole("staging", "left behind by a run that was killed")?;
+    collection.whole("verify", "left behind by a `verify` that was killed")?;
+    collection.whole("incoming", "what arrived of a download that was cut")?;
+    collection.checkpoints()?;
+    collection.jobs()?;
+    let (kept, left) = collection.results(&needed(store)?, limit)?;
+    let Collection { mut text, freed, .. } = collection;
+    let would = if dry_run { "would free" } else { "freed" };
+    writeln!(text, "{would} {}; {kept} results needed, {} left", bytes(freed), bytes(left)).ok();
+    print(&text);
+    Ok(exit::DONE)
+}
 
-    for entry in fs::read_dir(store.root().join("incoming")).into_iter().flatten().flatten() {
-        let path = entry.path();
-        remove(&path, size_of(&path)?, "what arrived of a download that was cut", &mut text);
-    }
-
-    // Started and not finished is what the next attempt goes on with.
-    let unfinished = log::unfinished(store);
-    let mut checkpoints = Vec::new();
-    for entry in fs::read_dir(store.root().join("scratch")).into_iter().flatten().flatten() {
-        let path = entry.path();
-        let name = entry.file_name().to_string_lossy().into_owned();
-        let fingerprint = Fingerprint(serde_json::from_value(name.into()).expect("a digest is a string"));
-        let size = size_of(&path)?;
-        match (unfinished.get(&fingerprint), store.try_lock(&fingerprint)?) {
-            (Some(cell), _) => checkpoints.push((size, cell)),
-            (None, Some(_lock)) => {
-                remove(&path, size, "checkpoints that no unfinished cell needs", &mut text)
-            }
-            // A cell is running in it.
-            (None, None) => {}
-        }
-    }
-    checkpoints.sort();
-    if dry_run {
-        for (size, cell) in &checkpoints {
-            writeln!(
-                text,
-                "keep         {:>10}  {cell}: its checkpoints, for the next attempt",
-                bytes(*size)
-            )
-            .ok();
-        }
-    }
-
-    collect_jobs(store, &mut remove, &mut text)?;
-
-    // What each recipe's latest state needs, with the cells to name.
-    let mut needed: HashMap<Fingerprint, String> = HashMap::new();
+/// What each recipe's latest state needs, and what is pinned, with the cells to name.
+fn needed(store: &Store) -> Result<HashMap<Fingerprint, String>, CliError> {
+    let mut needed = HashMap::new();
     for (recipe, latest) in History::all(store) {
         for (cell, fingerprint) in latest {
             needed.insert(fingerprint, format!("{recipe}: {cell}"));
         }
     }
-    for pin in fs::read_dir(store.root().join("pins")).into_iter().flatten().flatten() {
+    for pin in entries(&store.root().join("pins")) {
         let recipe = pin.path().file_stem().unwrap_or_default().to_string_lossy().into_owned();
         for (cell, locked) in Lock::read(&pin.path())?.0 {
             needed.entry(locked.fingerprint).or_insert_with(|| format!("{recipe}: {cell}, locked"));
         }
     }
-    let mut records: Vec<(SystemTime, PathBuf, Fingerprint, CellRecord)> = Vec::new();
-    for shard in fs::read_dir(store.root().join("records")).into_iter().flatten().flatten() {
-        for entry in fs::read_dir(shard.path()).into_iter().flatten().flatten() {
+    Ok(needed)
+}
+
+/// A finished cell's record as a file.
+struct Recorded {
+    modified: SystemTime,
+    path: PathBuf,
+    fingerprint: Fingerprint,
+    record: CellRecord,
+}
+
+/// One pass over a store; it says what it removes.
+struct Collection<'a> {
+    store: &'a Store,
+    dry_run: bool,
+    text: String,
+    freed: u64,
+}
+
+impl Collection<'_> {
+    fn remove(&mut self, path: &Path, size: u64, why: &str) {
+        let name = path.strip_prefix(self.store.root()).unwrap_or(path).display();
+        let would = if self.dry_run { "would remove" } else { "removed" };
+        writeln!(self.text, "{would} {:>10}  {name}: {why}", bytes(size)).ok();
+        self.freed += size;
+        if !self.dry_run {
+            let removed = if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) };
+            if let Err(error) = removed {
+                tracing::warn!(path = %path.display(), %error, "cannot remove");
+            }
+        }
+    }
+
+    /// What stays is told where nothing goes.
+    fn keep(&mut self, size: u64, what: &str) {
+        if self.dry_run {
+            writeln!(self.text, "keep         {:>10}  {what}", bytes(size)).ok();
+        }
+    }
+
+    /// Everything in a folder.
+    fn whole(&mut self, folder: &str, why: &str) -> Result<(), StoreError> {
+        for entry in entries(&self.store.root().join(folder)) {
+            let path = entry.path();
+            self.remove(&path, size_of(&path)?, why);
+        }
+        Ok(())
+    }
+
+    /// Checkpoints go unless a cell was started and has not finished: that is what the next attempt goes on with.
+    fn checkpoints(&mut self) -> Result<(), StoreError> {
+        let unfinished = log::unfinished(self.store);
+        let mut kept = Vec::new();
+        for entry in entries(&self.store.root().join("scratch")) {
+            let path = entry.path();
+            let fingerprint = Fingerprint(digest_of(&entry));
+            let size = size_of(&path)?;
+            match (unfinished.get(&fingerprint), self.store.try_lock(&fingerprint)?) {
+                (Some(cell), _) => kept.push((size, cell)),
+                (None, Some(_lock)) => self.remove(&path, size, "checkpoints that no unfinished cell needs"),
+                // A cell is running in it.
+                (None, None) => {}
+            }
+        }
+        kept.sort();
+        for (size, cell) in kept {
+            self.keep(size, &format!("{cell}: its checkpoints, for the next attempt"));
+        }
+        Ok(())
+    }
+
+    /// Jobs that have ended go, and the batches none of whose jobs is still to end.
+    fn jobs(&mut self) -> Result<(), StoreError> {
+        let jobs = self.store.root().join("jobs");
+        let mut wanted = BTreeSet::from(["batches".to_owned()]);
+        for entry in entries(&jobs) {
+            if let Some(submission) = JobFolder(entry.path()).outstanding() {
+                wanted.insert(entry.file_name().to_string_lossy().into_owned());
+                wanted.insert(submission.batch);
+            }
+        }
+        for entry in entries(&jobs).chain(entries(&jobs.join("batches"))) {
+            if !wanted.contains(&*entry.file_name().to_string_lossy()) {
+                let path = entry.path();
+                self.remove(&path, size_of(&path)?, "a job that has ended");
+            }
+        }
+        Ok(())
+    }
+
+    /// Every record, the oldest first; what is none goes.
+    fn records(&mut self) -> Vec<Recorded> {
+        let mut records = Vec::new();
+        for entry in shards(&self.store.root().join("records")) {
             let (path, modified) = (entry.path(), entry.metadata().and_then(|metadata| metadata.modified()));
             let record =
                 fs::read(&path).ok().and_then(|bytes| serde_json::from_slice::<CellRecord>(&bytes).ok());
             match record {
-                Some(record) => {
-                    let fingerprint = record.cell.fingerprint();
-                    records.push((modified.unwrap_or(SystemTime::UNIX_EPOCH), path, fingerprint, record));
-                }
-                None => remove(&path, 0, "not a record", &mut text),
+                Some(record) => records.push(Recorded {
+                    modified: modified.unwrap_or(SystemTime::UNIX_EPOCH),
+                    path,
+                    fingerprint: record.cell.fingerprint(),
+                    record,
+                }),
+                None => self.remove(&path, 0, "not a record"),
             }
         }
+        records.sort_by(|a, b| (a.modified, &a.path).cmp(&(b.modified, &b.path)));
+        records
     }
-    records.sort_by(|a, b| (a.0, &a.1).cmp(&(b.0, &b.1)));
-    let mut users: BTreeMap<&Digest, usize> = BTreeMap::new();
-    for (_, _, _, record) in &records {
-        for digest in record.outputs.values() {
+
+    /// Records that nothing needs go until the artifacts are within the limit, and with them what they alone name. Returns how
+    /// many are needed and the bytes that are left.
+    fn results(
+        &mut self,
+        needed: &HashMap<Fingerprint, String>,
+        limit: u64,
+    ) -> Result<(usize, u64), StoreError> {
+        let records = self.records();
+        let mut users: BTreeMap<&Digest, usize> = BTreeMap::new();
+        for digest in records.iter().flat_map(|recorded| recorded.record.outputs.values()) {
             *users.entry(digest).or_default() += 1;
         }
-    }
-    let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
-    for shard in fs::read_dir(store.root().join("objects")).into_iter().flatten().flatten() {
-        for entry in fs::read_dir(shard.path()).into_iter().flatten().flatten() {
-            let name = entry.file_name().to_string_lossy().into_owned();
-            let digest: Digest = serde_json::from_value(name.into()).expect("a digest is a string");
-            sizes.insert(digest, size_of(&entry.path())?);
+        let mut sizes: BTreeMap<Digest, u64> = BTreeMap::new();
+        for entry in shards(&self.store.root().join("objects")) {
+            sizes.insert(digest_of(&entry), size_of(&entry.path())?);
         }
-    }
-    let mut total: u64 = sizes.values().sum();
-    for (digest, size) in &sizes {
-        if !users.contains_key(digest) {
-            remove(&store.object(digest), *size, "no record names it", &mut text);
+        let mut total: u64 = sizes.values().sum();
+        for (digest, size) in sizes.iter().filter(|(digest, _)| !users.contains_key(digest)) {
+            self.remove(&self.store.object(digest), *size, "no record names it");
             total -= size;
         }
-    }
-    let mut kept = 0;
-    for (_, path, fingerprint, record) in &records {
-        if let Some(cell) = needed.get(fingerprint) {
-            if dry_run {
-                writeln!(text, "keep         {:>10}  {cell}", bytes(record.bytes)).ok();
+        let mut kept = 0;
+        for Recorded { path, fingerprint, record, .. } in &records {
+            if let Some(cell) = needed.get(fingerprint) {
+                self.keep(record.bytes, cell);
+                kept += 1;
+                continue;
             }
-            kept += 1;
-            continue;
-        }
-        if limit > 0 && total <= limit {
-            continue;
-        }
-        remove(
-            path,
-            0,
-            &format!("an earlier {} that no recipe's latest state needs", record.cell.kind),
-            &mut text,
-        );
-        for digest in record.outputs.values().collect::<BTreeSet<_>>() {
-            let count = users.get_mut(digest).expect("counted above");
-            *count -= record.outputs.values().filter(|other| *other == digest).count();
-            if *count == 0
-                && let Some(size) = sizes.get(digest)
-            {
-                remove(&store.object(digest), *size, "its last user went", &mut text);
-                total -= size;
+            if limit > 0 && total <= limit {
+                continue;
+            }
+            let why = format!("an earlier {} that no recipe's latest state needs", record.cell.kind);
+            self.remove(path, 0, &why);
+            for digest in record.outputs.values() {
+                let count = users.get_mut(digest).expect("counted above");
+                *count -= 1;
+                if *count == 0
+                    && let Some(size) = sizes.get(digest)
+                {
+                    self.remove(&self.store.object(digest), *size, "its last user went");
+                    total -= size;
+                }
             }
         }
+        Ok((kept, total))
     }
-    writeln!(
-        text,
-        "{} {}; {kept} results needed, {} left",
-        if dry_run { "would free" } else { "freed" },
-        bytes(freed),
-        bytes(total)
-    )
-    .ok();
-    print(&text);
-    Ok(exit::DONE)
 }
 
-/// Jobs that have ended go, and the batches none of whose jobs is still to end.
-fn collect_jobs(
-    store: &Store,
-    remove: &mut dyn FnMut(&Path, u64, &str, &mut String),
-    text: &mut String,
-) -> Result<(), StoreError> {
-    let jobs = store.root().join("jobs");
-    let mut wanted = BTreeSet::from(["batches".to_owned()]);
-    for entry in fs::read_dir(&jobs).into_iter().flatten().flatten() {
-        if let Some(submission) = JobFolder(entry.path()).outstanding() {
-            wanted.insert(entry.file_name().to_string_lossy().into_owned());
-            wanted.insert(submission.batch);
-        }
-    }
-    for folder in [jobs.clone(), jobs.join("batches")] {
-        for entry in fs::read_dir(&folder).into_iter().flatten().flatten() {
-            if !wanted.contains(&*entry.file_name().to_string_lossy()) {
-                let path = entry.path();
-                remove(&path, size_of(&path)?, "a job that has ended", text);
-            }
-        }
-    }
-    Ok(())
+/// What is in a folder; nothing, where there is none.
+fn entries(folder: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
+    fs::read_dir(folder).into_iter().flatten().flatten()
+}
+
+/// What is in the folders of a folder.
+fn shards(folder: &Path) -> impl Iterator<Item = fs::DirEntry> + use<> {
+    entries(folder).flat_map(|shard| entries(&shard.path()))
+}
+
+/// The digest that something is named by.
+fn digest_of(entry: &fs::DirEntry) -> Digest {
+    let name = entry.file_name().to_string_lossy().into_owned();
+    serde_json::from_value(name.into()).expect("a digest is a string")
 }
 
 fn size_of(folder: &Path) -> Result<u64, StoreError> {

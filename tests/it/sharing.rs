@@ -114,3 +114,15 @@ fn thousands_of_equal_cells_are_computed_once() {
     assert_eq!(run.ran().len(), 1);
     assert!(run.stderr.contains("\nran 1 cell, reused 4999, in "), "{}", run.stderr);
 }
+
+#[test]
+fn gc_removes_what_a_killed_verify_left() {
+    let project = Project::custom();
+    project.write("recipe.yaml", &recipe(1));
+    project.run(&["run", "recipe.yaml"]).expect(0);
+    let left = project.path(".retort/verify/1234-0/objects");
+    std::fs::create_dir_all(&left).unwrap();
+    let collected = project.run(&["gc"]).expect(0).stdout;
+    assert!(collected.contains("left behind by a `verify` that was killed"), "{collected}");
+    assert!(!left.exists());
+}
