@@ -5,6 +5,7 @@ use std::{
     collections::BTreeMap,
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
     sync::atomic::AtomicBool,
     time::Instant,
 };
@@ -13,7 +14,7 @@ use contract::{CellDirs, Context, Event, Input, Kind, Observer, Secret, StageErr
 use serde_json::Value;
 
 use crate::{
-    fingerprint::{Fingerprint, FingerprintRecord},
+    fingerprint::{Fingerprint, FingerprintRecord, digest_value},
     job::JobError,
     log::describe,
     store::{CellRecord, Store, StoreError, list},
@@ -29,6 +30,8 @@ pub struct Job {
     pub record: FingerprintRecord,
     /// Resolved params with real paths.
     pub params: Value,
+    /// External files: JSON pointer into `params`, and absolute path.
+    pub files: Vec<(String, PathBuf)>,
     /// Inputs by port.
     pub inputs: BTreeMap<String, Vec<Input>>,
     /// Its seed.
@@ -55,6 +58,12 @@ pub enum CellError {
     Panic {
         /// The kind.
         kind: &'static str,
+        /// The panic's message.
+        message: String,
+    },
+    /// The engine panicked while it had the cell in hand: a bug in it.
+    #[error("retort panicked: {message}")]
+    Bug {
         /// The panic's message.
         message: String,
     },
@@ -100,19 +109,20 @@ impl CellError {
 
     /// Whether another attempt may go better.
     pub fn may_pass(&self) -> bool {
-        !matches!(self, Self::Job { hopeless: true, .. })
+        !matches!(self, Self::Job { hopeless: true, .. } | Self::Record(_) | Self::Bug { .. })
     }
 
     /// The remedy.
     pub fn help(&self) -> Option<String> {
         match self {
             Self::Stage(error) => error.help().map(str::to_owned),
-            Self::Panic { .. } | Self::Leak { .. } => {
+            Self::Panic { .. } | Self::Leak { .. } | Self::Bug { .. } => {
                 Some("this is a bug: please report it with the recipe".to_owned())
             }
             Self::Record(error) => Some(error.help()),
             Self::Job { help, .. } => help.clone(),
-            Self::Store(_) | Self::Threads { .. } => None,
+            Self::Store(error) => Some(error.help().to_owned()),
+            Self::Threads { .. } => None,
         }
     }
 }
@@ -125,7 +135,8 @@ pub fn execute(
     cancelled: &AtomicBool,
     observer: &dyn Observer,
 ) -> Result<CellRecord, CellError> {
-    let Job { kind, fingerprint, record, params, inputs, seed, backend, secrets, threads } = job;
+    let Job { kind, fingerprint, record, params, files, inputs, seed, backend, secrets, threads } = job;
+    refuse_changed(&record, &files, store)?;
     let made = kind.outputs().iter().map(|port| port.name).filter(|port| kind.makes(&params, port));
     let dirs = store.prepare(&fingerprint, made)?;
     let pool = rayon::ThreadPoolBuilder::new()
@@ -152,12 +163,31 @@ pub fn execute(
         }
     };
     let result = result.and_then(|()| refuse_leaks(kind.name(), &secrets, &dirs));
+    // What the kind has read is what the fingerprint says only if it still is there.
+    let result = result.and_then(|()| refuse_changed(&record, &files, store));
     let seconds = started.elapsed().as_secs_f64();
     let committed = result.and_then(|()| Ok(store.commit(&fingerprint, record, &dirs, run, seconds)?));
     if committed.is_err() {
         store.clean(&dirs);
     }
     committed
+}
+
+/// Invariant 5 for external files: none has another content than the fingerprint says. Cheap where the digest is known and
+/// nothing tells of a change.
+fn refuse_changed(
+    record: &FingerprintRecord,
+    files: &[(String, PathBuf)],
+    store: &Store,
+) -> Result<(), CellError> {
+    for (pointer, path) in files {
+        // An immaterial file is in no fingerprint.
+        let recorded = record.params.pointer(pointer);
+        if recorded.is_some() && recorded != Some(&digest_value(&store.digest_file(path)?)) {
+            return Err(JobError::FileChanged { path: path.clone() }.into());
+        }
+    }
+    Ok(())
 }
 
 fn redact(secrets: &[Secret], text: String) -> String {
@@ -196,7 +226,8 @@ fn refuse_leaks(kind: &'static str, secrets: &[Secret], dirs: &CellDirs) -> Resu
     Ok(())
 }
 
-fn message(payload: &(dyn Any + Send)) -> String {
+/// What a panic said.
+pub(crate) fn message(payload: &(dyn Any + Send)) -> String {
     let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
     text.or_else(|| payload.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no message".to_owned())
 }
@@ -204,7 +235,80 @@ fn message(payload: &(dyn Any + Send)) -> String {
 #[cfg(test)]
 #[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 mod tests {
+    use contract::{ArtifactType, FilePath, Port, Stage};
+    use schemars::JsonSchema;
+    use serde::{Deserialize, Serialize};
+    use serde_json::json;
+
     use super::*;
+    use crate::store::Use;
+
+    /// Copies a file, which somebody may edit meanwhile.
+    struct Copy;
+
+    #[derive(Serialize, Deserialize, JsonSchema)]
+    struct CopyParams {
+        path: FilePath,
+        edited: bool,
+    }
+
+    impl Stage for Copy {
+        type Params = CopyParams;
+
+        const NAME: &'static str = "copy";
+        const VERSION: u32 = 1;
+        const ABOUT: &'static str = "copies a file";
+        const SEEDED: bool = false;
+        const COMPUTES: bool = false;
+        const INPUTS: &'static [Port] = &[];
+        const OUTPUTS: &'static [Port] = &[Port::output("copy", ArtifactType::Other("copy"), "copy.txt")];
+
+        fn run(params: CopyParams, context: &Context) -> Result<(), StageError> {
+            if params.edited {
+                fs::write(&params.path, "edited").map_err(StageError::io(params.path.as_ref()))?;
+            }
+            let copy = context.output("copy").join("copy.txt");
+            fs::copy(&params.path, &copy).map(drop).map_err(StageError::io(&copy))
+        }
+    }
+
+    #[test]
+    fn a_file_that_changes_before_or_while_a_cell_reads_it_gives_no_result() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("store"), Use::Shared).unwrap();
+        let path = folder.path().join("data.txt");
+        let computed = |edited_before: bool, edited: bool| {
+            fs::write(&path, "as planned").unwrap();
+            let digest = digest_value(&store.digest_file(&path).unwrap());
+            let params = json!({"path": digest, "edited": edited});
+            let record = FingerprintRecord::new(&Copy, params, BTreeMap::new(), None, None);
+            let fingerprint = record.fingerprint();
+            let job = Job {
+                kind: &Copy,
+                fingerprint: fingerprint.clone(),
+                record,
+                params: json!({"path": path, "edited": edited}),
+                files: vec![("/path".to_owned(), path.clone())],
+                inputs: BTreeMap::new(),
+                seed: 0,
+                backend: contract::Backend::default(),
+                secrets: Vec::new(),
+                threads: 1,
+            };
+            if edited_before {
+                fs::write(&path, "edited").unwrap();
+            }
+            let result = execute(job, &store, "run", &AtomicBool::new(false), &|_: Event| {});
+            assert_eq!(result.is_ok(), store.record(&fingerprint).is_some());
+            result
+        };
+        for (before, meanwhile) in [(true, false), (false, true)] {
+            let error = computed(before, meanwhile).unwrap_err();
+            assert!(matches!(error, CellError::Record(JobError::FileChanged { .. })), "{error}");
+            assert!(!error.may_pass(), "the same again comes to the same end");
+        }
+        computed(false, false).unwrap();
+    }
 
     fn secret() -> Secret {
         Secret::new("KEY", "sk-0123456789").unwrap()

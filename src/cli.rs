@@ -22,6 +22,7 @@ use crate::{
     remote::{Access, RemoteError},
     reporter::{counted, say},
     secrets::MissingSecret,
+    shell::quoted,
     store::{Store, StoreError, Use},
     watch,
 };
@@ -358,6 +359,9 @@ enum Command {
         #[arg(long, default_value = "by hand")]
         attempt: String,
     },
+        /// Stop when stdin ends, for whoever starts it and may be killed
+        #[arg(long)]
+        attended: bool,
     /// List the kinds of stages with their ports and params
     Kinds {
         /// One kind in full
@@ -439,12 +443,12 @@ impl CliError {
             Self::Secrets(missing) => Some(join(missing, MissingSecret::help)),
             Self::Asked { help, .. } => help.clone(),
             Self::Backend { help, .. } => Some(help.clone()),
-            Self::Store(StoreError::Busy { .. }) => Some("try again when it has finished".to_owned()),
+            Self::Store(error) => Some(error.help().to_owned()),
             Self::Lock(LockError::Io { .. }) => Some("`retort lock RECIPE` writes one".to_owned()),
             Self::Lock(LockError::Line { .. }) => {
                 Some("resolve it by hand, or `retort lock` again".to_owned())
             }
-            Self::Recipe(_) | Self::Store(_) | Self::Write { .. } => None,
+            Self::Recipe(_) | Self::Write { .. } => None,
         }
     }
 }
@@ -589,7 +593,9 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
         Command::Gc { dry_run, max_size } => {
             collect::gc(&Store::open(&arguments.store, Use::Exclusive)?, dry_run, &max_size)
         }
-        Command::Cell { record, attempt } => cell::cell(kinds, &store()?, &record, &attempt),
+        Command::Cell { record, attempt, attended } => {
+            cell::cell(kinds, &store()?, &record, &attempt, attended)
+        }
         Command::Kinds { kind, json } => schema::kinds(kinds, kind.as_deref(), json),
         Command::Schema => {
             print(&format!("{:#}\n", schema::recipe(kinds)));
@@ -691,15 +697,6 @@ fn init(folder: &Path) -> Result<u8, CliError> {
         }),
         Err(source) => Err(CliError::Write { path, source }),
     }
-}
-
-/// An argument as a shell takes it.
-fn quoted(argument: &str) -> String {
-    let plain = |c: char| c.is_ascii_alphanumeric() || "/._-+=:,@%".contains(c);
-    if argument.chars().all(plain) && !argument.is_empty() {
-        return argument.to_owned();
-    }
-    format!("'{}'", argument.replace('\'', "'\\''"))
 }
 
 /// Writes data to stdout. A reader that has seen enough (`| head`) ends the process quietly.

@@ -1,9 +1,9 @@
 //! Where cells are computed: the contract between the loop of a run and whatever runs cells for it.
 //!
-//! An executor takes cells (`submit`), takes over those that an earlier run submitted and that are still on their way
-//! (`reattaches`), and ends or lets go of them (`cancel`, `leave`). What becomes of them it learns in its own way and at
-//! its own pace, with one question for all of them where it has to ask, and tells as [`Message`]s. It never decides what
-//! runs: that is the loop's.
+//! An executor takes cells (`submit`). Where they may outlive a run, it takes over those that an earlier one submitted and
+//! that are still on their way (`reattaches`), and ends or lets go of them (`cancel`, `leave`). What becomes of them it
+//! learns in its own way and at its own pace, with one question for all of them where it has to ask, and tells as
+//! [`Message`]s: of each cell that it took, how it ended, whatever happens. It never decides what runs: that is the loop's.
 //!
 //! | executor | a cell is | truth about its end |
 //! |---|---|---|
@@ -22,7 +22,6 @@ use contract::Event;
 
 use crate::{
     cell::{CellError, Job},
-    fingerprint::Fingerprint,
     recipe::SlurmDecl,
     remote::{RemoteError, Sent},
     store::{CellLock, CellRecord},
@@ -38,8 +37,6 @@ pub struct Task {
     pub stage: String,
     /// What it does.
     pub job: Job,
-    /// External files: JSON pointer into the params, and absolute path.
-    pub files: Vec<(String, PathBuf)>,
     /// Memory it says it needs, bytes; 0 where it does not matter.
     pub memory: u64,
     /// What its stage asks of Slurm.
@@ -67,25 +64,12 @@ pub enum Message {
     Said(usize, Event),
     /// A cell ended.
     Ended(usize, Box<Result<CellRecord, CellError>>),
+    /// The cluster's executor panicked, with these words: nothing more will be heard of its cells.
+    Broken(String),
     /// A cell goes on without this run.
     Left(usize),
     /// A remote cache was asked for a cell.
     Fetched(usize, Box<Result<Option<CellRecord>, RemoteError>>),
     /// A cell's result was sent to a remote cache.
     Sent(usize, Result<Sent, RemoteError>),
-}
-
-/// Computes cells; see the module.
-pub trait Executor {
-    /// Starts computing cells, together where that is possible, and takes over those that come without a lock.
-    fn submit(&mut self, tasks: Vec<Task>);
-
-    /// Whether a job for this cell has been submitted and is still to end.
-    fn reattaches(&self, fingerprint: &Fingerprint) -> bool;
-
-    /// Ends every cell it has; each is told as ended by cancellation.
-    fn cancel(&mut self);
-
-    /// Lets go of every cell it has; each is told as left.
-    fn leave(&mut self);
 }

@@ -31,7 +31,7 @@ use serde_json::Value;
 use crate::{
     cell::{CellError, Job, execute},
     executor::Task,
-    fingerprint::{Fingerprint, FingerprintRecord, digest_value},
+    fingerprint::{Fingerprint, FingerprintRecord},
     kinds::Kinds,
     log::describe,
     store::{CellLock, CellRecord, Store, StoreError, host, write_atomically},
@@ -90,7 +90,7 @@ pub struct Submission {
 impl JobRecord {
     /// The record of a cell that can start, and the right to compute it.
     pub fn of(task: Task, run: &str) -> (Self, Option<CellLock>) {
-        let Job { fingerprint, record, params, inputs, seed, backend, threads, .. } = task.job;
+        let Job { fingerprint, record, params, files, inputs, seed, backend, threads, .. } = task.job;
         let input = |Input { digest, stage, labels, .. }: Input| JobInput { digest, stage, labels };
         let inputs = inputs.into_iter().map(|(port, inputs)| (port, inputs.into_iter().map(input).collect()));
         let job = Self {
@@ -99,7 +99,7 @@ impl JobRecord {
             fingerprint,
             record,
             params,
-            files: task.files,
+            files,
             inputs: inputs.collect(),
             seed,
             backend,
@@ -177,8 +177,8 @@ pub enum JobError {
         /// The fingerprint.
         fingerprint: Fingerprint,
     },
-    /// A file is not what it was when the job was made.
-    #[error("`{}` has changed since the job was made", path.display())]
+    /// A file is not what it was when the cell got its fingerprint.
+    #[error("`{}` has changed since the run looked at it", path.display())]
     FileChanged {
         /// The file.
         path: PathBuf,
@@ -204,7 +204,7 @@ impl JobError {
                 "jobs must run the program that submitted them: put it on the shared file system"
             }
             Self::NotItself { .. } | Self::FileChanged { .. } | Self::InputGone { .. } => {
-                "`retort run` plans anew and submits what is needed"
+                "`retort run` plans anew and runs what is needed"
             }
             Self::Secret(_) => "jobs inherit the environment of `retort run`; or set it in the `prologue`",
         }
@@ -386,13 +386,6 @@ fn prepare(
     if job.record.fingerprint() != job.fingerprint {
         return Err(JobError::NotItself { fingerprint: job.fingerprint }.into());
     }
-    for (pointer, path) in &job.files {
-        // An immaterial file is in no fingerprint.
-        let recorded = job.record.params.pointer(pointer);
-        if recorded.is_some() && recorded != Some(&digest_value(&store.digest_file(path)?)) {
-            return Err(JobError::FileChanged { path: path.clone() }.into());
-        }
-    }
     let mut inputs: BTreeMap<String, Vec<Input>> = BTreeMap::new();
     for (port, artifacts) in job.inputs {
         let of_port = inputs.entry(port.clone()).or_default();
@@ -419,6 +412,7 @@ fn prepare(
         fingerprint: job.fingerprint,
         record: job.record,
         params: job.params,
+        files: job.files,
         inputs,
         seed: job.seed,
         backend: job.backend,

@@ -46,6 +46,8 @@ pub mod watch;
 
 pub mod tensorboard;
 
+mod shell;
+
 pub mod kinds;
 
 pub mod cli;

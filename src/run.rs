@@ -2,12 +2,14 @@
 //!
 //! A cell starts when all it reads from is there, no equal cell is being computed (here or by another process on the
 //! same store), and its resources are free; a cell of a cluster is submitted at once, and the cluster knows what is free.
-//! Where cells are computed is behind [`Executor`]. The cell with the longest way to the end goes first. Free threads are
+//! Where cells are computed is for [`crate::executor`] to know. The cell with the longest way to the end goes first. Free threads are
 //! shared among the cells that could start. A failure skips what depends on it, by name, and nothing else. After an
 //! interruption nothing starts, and running cells stop at a point they can resume from.
 //!
 //! With a remote cache, a cell that has all its inputs is looked for there before it may start, and what a cell made goes
 //! there once it has finished; a remote that is slow or fails delays cells, and never fails one.
+//!
+//! A run always comes to its end: what goes wrong with a cell, in the store too, fails that cell.
 
 use std::{
     cmp::Reverse,
@@ -27,7 +29,7 @@ use contract::{Event, Input};
 
 use crate::{
     cell::{CellError, Job},
-    executor::{Executor, Message, Task, local::Local, slurm::Slurm},
+    executor::{Message, Task, local::Local, slurm::Slurm},
     fingerprint::{Fingerprint, FingerprintRecord},
     graph::Graph,
     history::History,
@@ -35,7 +37,7 @@ use crate::{
     recipe::{ExecutorDecl, SlurmDecl},
     remote::{Courier, Errand, Remote, RemoteError, Sent},
     secrets::Secrets,
-    store::{CellLock, CellRecord, Store, StoreError},
+    store::{CellLock, CellRecord, Store},
 };
 
 /// What a run may use, and how it treats failures.
@@ -175,12 +177,23 @@ struct Ready {
 }
 
 struct Running {
+    record: FingerprintRecord,
     fingerprint: Fingerprint,
     attempts_left: u32,
     /// Threads of this machine; none for a cell that is computed elsewhere.
     threads: Option<usize>,
     /// Devices it was given.
     devices: Vec<String>,
+}
+
+/// Whose a ready cell is to compute.
+enum Locked {
+    /// This run's.
+    Ours(CellLock),
+    /// Another process's.
+    Theirs,
+    /// Nobody's: it has its result, or has failed.
+    Settled,
 }
 
 /// What comes first in a set is started first: declared priority, way to the end, place in the graph.
@@ -193,6 +206,7 @@ struct Loop<'a> {
     history: &'a mut History,
     run: &'a str,
     options: &'a RunOptions,
+    cancelled: &'a AtomicBool,
     listeners: &'a mut [&'a mut dyn Listener],
     priority: Vec<u64>,
     downstream: Vec<Vec<usize>>,
@@ -216,6 +230,17 @@ struct Loop<'a> {
     outcome: Outcome,
 }
 
+/// Stops the cells of a run that panics, so that it ends instead of waiting for all of them.
+struct StopOnPanic<'a>(&'a AtomicBool);
+
+impl Drop for StopOnPanic<'_> {
+    fn drop(&mut self) {
+        if thread::panicking() {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+}
+
 /// Runs what the plan says.
 #[expect(clippy::too_many_arguments, reason = "the run's surroundings, each owned by the caller")]
 pub fn run<'a>(
@@ -227,46 +252,16 @@ pub fn run<'a>(
     options: &'a RunOptions,
     cancelled: &'a AtomicBool,
     listeners: &'a mut [&'a mut dyn Listener],
-) -> Result<Outcome, StoreError> {
-    let mut downstream = vec![Vec::new(); graph.cells.len()];
-    let mut pending = BTreeMap::new();
-    for &cell in plan.decisions.keys() {
-        let upstream = graph.cells[cell].upstream();
-        pending.insert(cell, upstream.len());
-        for from in upstream {
-            downstream[from].push(cell);
-        }
-    }
-    let priority = priorities(graph, &downstream);
-    let mut state = Loop {
-        graph,
-        plan,
-        store,
-        history,
-        run,
-        options,
-        listeners,
-        priority,
-        downstream,
-        pending,
-        ready: BTreeMap::new(),
-        here: BTreeSet::new(),
-        there: BTreeSet::new(),
-        running: BTreeMap::new(),
-        fetching: BTreeMap::new(),
-        fetched_for: HashSet::new(),
-        sending: 0,
-        errands: Vec::new(),
-        dead: HashSet::new(),
-        outcome: Outcome::default(),
-    };
+) -> Outcome {
+    let mut state = Loop::new(graph, plan, store, history, run, options, cancelled, listeners);
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
-        let mut local = Local { scope, store, run, cancelled, sender: sender.clone() };
+        let _stop = StopOnPanic(cancelled);
+        let local = Local { scope, store, run, cancelled, sender: sender.clone() };
         let remote = options.remote.as_deref();
         let courier = remote.map(|remote| Courier::start(scope, remote, store, cancelled, &sender));
         let on_cluster = |cell: &usize| state.slurm(*cell).is_some();
-        let mut slurm = state
+        let slurm = state
             .pending
             .keys()
             .any(on_cluster)
@@ -274,50 +269,31 @@ pub fn run<'a>(
         let mut told_to_stop = false;
         let first: Vec<usize> =
             state.pending.iter().filter(|(_, pending)| **pending == 0).map(|(cell, _)| *cell).collect();
-        for cell in first {
-            state.arrive(cell)?;
-        }
+        first.into_iter().for_each(|cell| state.arrive(cell));
         loop {
             for errand in state.errands.drain(..) {
                 courier.as_ref().expect("only a remote makes errands").take(errand);
             }
-            let stopping = cancelled.load(Ordering::Relaxed)
-                || (state.options.fail_fast && !state.outcome.failed.is_empty());
-            if !stopping {
-                if let Some(slurm) = &mut slurm {
-                    let tasks = state.tasks_for(slurm)?;
-                    if !tasks.is_empty() {
-                        slurm.submit(tasks);
-                    }
+            if !state.stopping() {
+                if let Some(slurm) = &slurm {
+                    slurm.submit(state.tasks_for(slurm));
                 }
-                while let Some((cell, lock, threads)) = state.next_to_start()? {
-                    local.submit(vec![state.start(cell, Some(lock), threads)]);
+                while let Some(task) = state.next_to_start() {
+                    local.submit(task);
                 }
             }
-            if let Some(slurm) = &mut slurm
+            if let Some(slurm) = &slurm
                 && cancelled.load(Ordering::Relaxed)
                 && !std::mem::replace(&mut told_to_stop, true)
             {
                 let jobs = state.running.values().filter(|running| running.threads.is_none()).count();
                 if jobs > 0 && (options.cancel_jobs)(jobs) { slurm.cancel() } else { slurm.leave() }
             }
-            let away = state.running.len() + state.fetching.len() + state.sending;
-            if away == 0 && (stopping || state.ready.is_empty()) {
+            if state.is_over() {
                 break;
             }
             match receiver.recv_timeout(Duration::from_millis(100)) {
-                Ok(Message::Said(cell, event)) => state.tell(cell, &CellEvent::Said(&event)),
-                Ok(Message::Placed { cell, job, output, taken_over }) => {
-                    state.tell(cell, &CellEvent::Placed { job: &job, output: &output, taken_over });
-                }
-                Ok(Message::Left(cell)) => {
-                    state.running.remove(&cell);
-                    state.outcome.left += 1;
-                    state.tell(cell, &CellEvent::Left);
-                }
-                Ok(Message::Ended(cell, result)) => state.ended(cell, *result)?,
-                Ok(Message::Fetched(cell, result)) => state.fetched(cell, *result)?,
-                Ok(Message::Sent(cell, result)) => state.sent(cell, result),
+                Ok(message) => state.hear(message),
                 Err(mpsc::RecvTimeoutError::Timeout) => {}
                 Err(mpsc::RecvTimeoutError::Disconnected) => unreachable!("this loop holds a sender"),
             }
@@ -325,14 +301,97 @@ pub fn run<'a>(
                 listener.tick();
             }
         }
-        Ok(())
-    })?;
+    });
     state.outcome.interrupted = cancelled.load(Ordering::Relaxed);
     store.save_file_digests();
-    Ok(state.outcome)
+    state.outcome
 }
 
-impl Loop<'_> {
+impl<'a> Loop<'a> {
+    #[expect(clippy::too_many_arguments, reason = "those of `run`")]
+    fn new(
+        graph: &'a Graph,
+        plan: &'a Plan,
+        store: &'a Store,
+        history: &'a mut History,
+        run: &'a str,
+        options: &'a RunOptions,
+        cancelled: &'a AtomicBool,
+        listeners: &'a mut [&'a mut dyn Listener],
+    ) -> Self {
+        let mut downstream = vec![Vec::new(); graph.cells.len()];
+        let mut pending = BTreeMap::new();
+        for &cell in plan.decisions.keys() {
+            let upstream = graph.cells[cell].upstream();
+            pending.insert(cell, upstream.len());
+            for from in upstream {
+                downstream[from].push(cell);
+            }
+        }
+        Self {
+            graph,
+            plan,
+            store,
+            history,
+            run,
+            options,
+            cancelled,
+            listeners,
+            priority: priorities(graph, &downstream),
+            downstream,
+            pending,
+            ready: BTreeMap::new(),
+            here: BTreeSet::new(),
+            there: BTreeSet::new(),
+            running: BTreeMap::new(),
+            fetching: BTreeMap::new(),
+            fetched_for: HashSet::new(),
+            sending: 0,
+            errands: Vec::new(),
+            dead: HashSet::new(),
+            outcome: Outcome::default(),
+        }
+    }
+
+    fn is_cancelled(&self) -> bool {
+        self.cancelled.load(Ordering::Relaxed)
+    }
+
+    /// Whether nothing more is to start.
+    fn stopping(&self) -> bool {
+        self.is_cancelled() || (self.options.fail_fast && !self.outcome.failed.is_empty())
+    }
+
+    /// Whether there is nothing left to wait for.
+    fn is_over(&self) -> bool {
+        let away = self.running.len() + self.fetching.len() + self.sending;
+        away == 0 && (self.stopping() || self.ready.is_empty())
+    }
+
+    fn hear(&mut self, message: Message) {
+        match message {
+            Message::Said(cell, event) => self.tell(cell, &CellEvent::Said(&event)),
+            Message::Placed { cell, job, output, taken_over } => {
+                self.tell(cell, &CellEvent::Placed { job: &job, output: &output, taken_over });
+            }
+            Message::Left(cell) => {
+                self.running.remove(&cell);
+                self.outcome.left += 1;
+                self.tell(cell, &CellEvent::Left);
+            }
+            Message::Ended(cell, result) => self.ended(cell, *result),
+            Message::Broken(message) => {
+                let there = self.running.iter().filter(|(_, running)| running.threads.is_none());
+                let there: Vec<usize> = there.map(|(cell, _)| *cell).collect();
+                for cell in there {
+                    self.ended(cell, Err(CellError::Bug { message: message.clone() }));
+                }
+            }
+            Message::Fetched(cell, result) => self.fetched(cell, *result),
+            Message::Sent(cell, result) => self.sent(cell, result),
+        }
+    }
+
     fn tell(&mut self, cell: usize, event: &CellEvent<'_>) {
         for listener in self.listeners.iter_mut() {
             listener.event(self.graph, cell, event);
@@ -340,7 +399,7 @@ impl Loop<'_> {
     }
 
     /// A cell has all its inputs: reuse its result or queue it.
-    fn arrive(&mut self, cell: usize) -> Result<(), StoreError> {
+    fn arrive(&mut self, cell: usize) {
         let mut arrived = vec![cell];
         while let Some(cell) = arrived.pop() {
             if let Some(Decision::Reuse { fingerprint, outputs }) = self.plan.decisions.get(&cell) {
@@ -350,7 +409,14 @@ impl Loop<'_> {
                 arrived.extend(self.settle(cell, outputs.clone()));
                 continue;
             }
-            let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store)?;
+            let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store);
+            let record = match record {
+                Ok(record) => record,
+                Err(error) => {
+                    self.fail(cell, &error.into());
+                    continue;
+                }
+            };
             let fingerprint = record.fingerprint();
             if let Some(found) = self.store.record(&fingerprint) {
                 arrived.extend(self.found(cell, &fingerprint, &found));
@@ -370,7 +436,6 @@ impl Loop<'_> {
                 self.queue(cell, ready);
             }
         }
-        Ok(())
     }
 
     /// Whether a cell of this fingerprint is being computed or fetched, and will finish for its twins too.
@@ -380,11 +445,7 @@ impl Loop<'_> {
     }
 
     /// The remote cache was asked for a cell.
-    fn fetched(
-        &mut self,
-        cell: usize,
-        result: Result<Option<CellRecord>, RemoteError>,
-    ) -> Result<(), StoreError> {
+    fn fetched(&mut self, cell: usize, result: Result<Option<CellRecord>, RemoteError>) {
         let ready = self.fetching.remove(&cell).expect("only cells that are fetched come");
         self.fetched_for.remove(&ready.fingerprint);
         match result {
@@ -392,16 +453,12 @@ impl Loop<'_> {
                 self.history.note(&self.graph.cells[cell].name.0, &ready.fingerprint);
                 self.tell(cell, &CellEvent::Fetched { record: &record });
                 self.outcome.fetched += 1;
-                for next in self.settle(cell, record.outputs) {
-                    self.arrive(next)?;
-                }
-                return Ok(());
+                return self.finished(cell, record.outputs);
             }
             Ok(None) => {}
             Err(error) => self.remote_failed(cell, &error),
         }
         self.queue(cell, ready);
-        Ok(())
     }
 
     /// A result went to the remote cache, or did not.
@@ -445,6 +502,13 @@ impl Loop<'_> {
         complete
     }
 
+    /// A cell has its outputs: those that waited for it only can go on.
+    fn finished(&mut self, cell: usize, outputs: Outputs) {
+        for next in self.settle(cell, outputs) {
+            self.arrive(next);
+        }
+    }
+
     fn queue(&mut self, cell: usize, ready: Ready) {
         self.ready.insert(cell, ready);
         match self.slurm(cell) {
@@ -463,8 +527,32 @@ impl Loop<'_> {
         (Reverse((self.graph.cells[cell].priority, self.priority[cell])), cell)
     }
 
-    /// The most urgent cell that fits, locked, and the threads it gets.
-    fn next_to_start(&mut self) -> Result<Option<(usize, CellLock, usize)>, StoreError> {
+    /// Takes the lock of a ready cell, if nobody has it, unless its result is there by now or the lock cannot be had: then
+    /// the cell is settled.
+    fn lock(&mut self, cell: usize, fingerprint: &Fingerprint) -> Locked {
+        let lock = self.store.try_lock(fingerprint);
+        // Looked up after locking: whoever held the lock before us may have just finished.
+        let found = self.store.record(fingerprint);
+        match (found, lock) {
+            (Some(found), _) => {
+                self.unqueue(cell);
+                for next in self.found(cell, fingerprint, &found) {
+                    self.arrive(next);
+                }
+                Locked::Settled
+            }
+            (None, Ok(Some(lock))) => Locked::Ours(lock),
+            (None, Ok(None)) => Locked::Theirs,
+            (None, Err(error)) => {
+                self.unqueue(cell);
+                self.fail(cell, &error.into());
+                Locked::Settled
+            }
+        }
+    }
+
+    /// The most urgent cell that fits, ready to be computed here.
+    fn next_to_start(&mut self) -> Option<Task> {
         let mut after = Bound::Unbounded;
         // Nothing fits where no thread is free, however many wait.
         while self.may_start()
@@ -477,22 +565,13 @@ impl Loop<'_> {
             if self.is_away(&fingerprint) {
                 continue; // Its twin will finish for both.
             }
-            let lock = self.store.try_lock(&fingerprint)?;
-            // Looked up after locking: whoever held the lock before us may have just finished.
-            if let Some(found) = self.store.record(&fingerprint) {
-                self.unqueue(cell);
-                for next in self.found(cell, &fingerprint, &found) {
-                    self.arrive(next)?;
-                }
-                after = Bound::Unbounded; // What can go on now may be more urgent.
-                continue;
-            }
-            match lock {
-                Some(lock) => return Ok(Some((cell, lock, threads))),
-                None => self.say_waiting(cell),
+            match self.lock(cell, &fingerprint) {
+                Locked::Ours(lock) => return Some(self.start(cell, Some(lock), threads)),
+                Locked::Theirs => self.say_waiting(cell),
+                Locked::Settled => after = Bound::Unbounded, // What can go on now may be more urgent.
             }
         }
-        Ok(None)
+        None
     }
 
     fn say_waiting(&mut self, cell: usize) {
@@ -511,9 +590,9 @@ impl Loop<'_> {
     }
 
     /// Every ready cell of a cluster: all of them, because the cluster keeps the queue.
-    fn tasks_for(&mut self, executor: &dyn Executor) -> Result<Vec<Task>, StoreError> {
+    fn tasks_for(&mut self, slurm: &Slurm<'_>) -> Vec<Task> {
         if self.there.is_empty() {
-            return Ok(Vec::new());
+            return Vec::new();
         }
         let cells: Vec<usize> = self.there.iter().copied().collect();
         let mut taken: HashSet<Fingerprint> =
@@ -524,24 +603,24 @@ impl Loop<'_> {
             if taken.contains(&fingerprint) || self.fetched_for.contains(&fingerprint) {
                 continue; // Its twin will finish for both.
             }
-            let reattaches = executor.reattaches(&fingerprint);
-            let lock = if reattaches { None } else { self.store.try_lock(&fingerprint)? };
-            if let Some(found) = self.store.record(&fingerprint) {
-                self.unqueue(cell);
-                for next in self.found(cell, &fingerprint, &found) {
-                    self.arrive(next)?;
-                }
-            } else if lock.is_some() || reattaches {
-                let wanted = self.graph.cells[cell].resources.cpu;
-                let cpus = self.slurm(cell).and_then(|slurm| slurm.cpus).unwrap_or(wanted.least);
-                let threads = cpus.min(wanted.most.unwrap_or(usize::MAX)).max(1);
-                taken.insert(fingerprint);
-                tasks.push(self.start(cell, lock, threads));
-            } else {
-                self.say_waiting(cell);
-            }
+            let lock = match slurm.reattaches(&fingerprint) && self.store.record(&fingerprint).is_none() {
+                true => None, // Its job has it, or will take it.
+                false => match self.lock(cell, &fingerprint) {
+                    Locked::Ours(lock) => Some(lock),
+                    Locked::Theirs => {
+                        self.say_waiting(cell);
+                        continue;
+                    }
+                    Locked::Settled => continue,
+                },
+            };
+            let wanted = self.graph.cells[cell].resources.cpu;
+            let cpus = self.slurm(cell).and_then(|slurm| slurm.cpus).unwrap_or(wanted.least);
+            let threads = cpus.min(wanted.most.unwrap_or(usize::MAX)).max(1);
+            taken.insert(fingerprint);
+            tasks.push(self.start(cell, lock, threads));
         }
-        Ok(tasks)
+        tasks
     }
 
     /// The cells that are computed on this machine, with their threads.
@@ -593,20 +672,21 @@ impl Loop<'_> {
         let reason = reason(cell, &record, self.store, self.history);
         self.tell(index, &CellEvent::Started { fingerprint: &fingerprint, reason: &reason, threads });
         let outputs = &self.outcome.outputs;
-        let job = job(self.graph, index, record, outputs, self.store, &self.options.secrets, threads);
+        let secrets = &self.options.secrets;
+        let job = job(self.graph, index, record.clone(), outputs, self.store, secrets, threads);
         let slurm = self.slurm(index).cloned();
         let taken: HashSet<&String> = self.running.values().flat_map(|running| &running.devices).collect();
         let free = self.options.devices.iter().filter(|device| slurm.is_none() && !taken.contains(device));
         let devices: Vec<String> = free.take(self.graph.devices_of(cell)).cloned().collect();
         let threads_here = slurm.is_none().then_some(threads);
-        let running = Running { fingerprint, attempts_left, threads: threads_here, devices: devices.clone() };
+        let running =
+            Running { record, fingerprint, attempts_left, threads: threads_here, devices: devices.clone() };
         self.running.insert(index, running);
         Task {
             cell: index,
             name: cell.name.0.clone(),
             stage: self.graph.stages[cell.stage].name.clone(),
             job,
-            files: cell.files.clone(),
             memory: cell.resources.memory,
             slurm,
             devices,
@@ -614,7 +694,7 @@ impl Loop<'_> {
         }
     }
 
-    fn ended(&mut self, cell: usize, result: Result<CellRecord, CellError>) -> Result<(), StoreError> {
+    fn ended(&mut self, cell: usize, result: Result<CellRecord, CellError>) {
         let running = self.running.remove(&cell).expect("only running cells end");
         match result {
             Ok(record) => {
@@ -626,25 +706,27 @@ impl Loop<'_> {
                     let (fingerprint, record) = (running.fingerprint, Box::new(record.clone()));
                     self.errands.push(Errand::Send { cell, fingerprint, record });
                 }
-                for next in self.settle(cell, record.outputs) {
-                    self.arrive(next)?;
-                }
+                self.finished(cell, record.outputs);
             }
-            Err(error) if error.is_cancelled() => self.tell(cell, &CellEvent::Interrupted),
+            // What stops by itself, or because somebody else said so, has failed.
+            Err(error) if error.is_cancelled() && self.is_cancelled() => {
+                self.tell(cell, &CellEvent::Interrupted)
+            }
             Err(error) if running.attempts_left > 0 && error.may_pass() => {
                 let left = running.attempts_left - 1;
                 self.tell(cell, &CellEvent::Retrying { error: &error, left });
-                let record = record(self.graph, &self.graph.cells[cell], &self.outcome.outputs, self.store)?;
-                let fingerprint = running.fingerprint;
+                // As it was: a file that has changed meanwhile makes another cell, which this run does not know.
+                let Running { record, fingerprint, .. } = running;
                 self.queue(cell, Ready { record, fingerprint, attempts_left: left, said_waiting: false });
             }
-            Err(error) => {
-                self.tell(cell, &CellEvent::Failed { error: &error });
-                self.outcome.failed.push(cell);
-                self.skip_below(cell);
-            }
+            Err(error) => self.fail(cell, &error),
         }
-        Ok(())
+    }
+
+    fn fail(&mut self, cell: usize, error: &CellError) {
+        self.tell(cell, &CellEvent::Failed { error });
+        self.outcome.failed.push(cell);
+        self.skip_below(cell);
     }
 
     fn skip_below(&mut self, failed: usize) {
@@ -691,6 +773,7 @@ pub fn job(
         fingerprint: record.fingerprint(),
         record,
         params: cell.params.clone(),
+        files: cell.files.clone(),
         inputs,
         seed: cell.seed,
         backend: graph.backend.clone(),

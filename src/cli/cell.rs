@@ -1,6 +1,15 @@
 //! `cell`: computes one cell from its record, for a scheduler that runs it elsewhere.
 
-use std::path::Path;
+use std::{
+    io,
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
 
 use contract::seconds;
 
@@ -13,7 +22,16 @@ use crate::{
     store::Store,
 };
 
-pub(super) fn cell(kinds: &Kinds, store: &Store, record: &str, attempt: &str) -> Result<u8, CliError> {
+/// How long a cell may take to come to a point it can go on from once nobody waits for it any more.
+const LAST_MOMENTS: Duration = Duration::from_secs(20);
+
+pub(super) fn cell(
+    kinds: &Kinds,
+    store: &Store,
+    record: &str,
+    attempt: &str,
+    attended: bool,
+) -> Result<u8, CliError> {
     let folder = match Path::new(record) {
         path if path.is_file() => JobFolder(path.parent().unwrap_or(Path::new(".")).to_owned()),
         _ => {
@@ -30,6 +48,9 @@ pub(super) fn cell(kinds: &Kinds, store: &Store, record: &str, attempt: &str) ->
     let job: JobRecord = serde_json::from_slice(&bytes).map_err(|error| problem(error.to_string()))?;
     let name = job.cell.clone();
     let cancelled = cancellation("stopping at a point the next attempt goes on from");
+    if attended {
+        stop_with_stdin(Arc::clone(&cancelled));
+    }
     let environment = |variable: &str| std::env::var(variable).ok();
     let result = compute(store, kinds, &folder, job, attempt, &cancelled, &environment)?;
     match result.exit {
@@ -48,4 +69,15 @@ pub(super) fn cell(kinds: &Kinds, store: &Store, record: &str, attempt: &str) ->
         Exit::Failed => exit::FAILED,
         Exit::Interrupted => exit::INTERRUPTED,
     })
+}
+
+/// Stops the cell when stdin ends: whoever started it holds the other end, which closes however they die. The devices are
+/// free again soon, for the next run knows nothing of this process.
+fn stop_with_stdin(cancelled: Arc<AtomicBool>) {
+    thread::spawn(move || {
+        io::copy(&mut io::stdin().lock(), &mut io::sink()).ok();
+        cancelled.store(true, Ordering::Relaxed);
+        thread::sleep(LAST_MOMENTS);
+        std::process::exit(i32::from(exit::INTERRUPTED));
+    });
 }

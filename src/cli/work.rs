@@ -6,7 +6,7 @@ use std::{
     io::IsTerminal,
     path::Path,
     sync::Arc,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use contract::{Estimate, seconds};
@@ -26,7 +26,7 @@ use crate::{
     recipe::{ExecutorDecl, SlurmDecl},
     remote::Remote,
     reporter::{Reporter, bytes, counted, say},
-    run::{Listener, RunOptions, run as execute},
+    run::{Listener, Outcome, RunOptions, run as execute},
     secrets,
     store::Store,
     watch::{self, Screen, Watch},
@@ -64,66 +64,23 @@ pub(super) fn run(
 ) -> Result<u8, CliError> {
     let wanted = wanted(graph, targets)?;
     let mut history = History::open(store, &graph.recipe);
-    let remote = settings.remote.clone();
-    let plan = planned(graph, &wanted, store, &history, remote.as_deref())?;
+    let plan = planned(graph, &wanted, store, &history, settings.remote.as_deref())?;
     let lock = settings.locked.then(|| Lock::read(&audit::lock_path(recipe))).transpose()?;
     if let Some(lock) = &lock {
         audit::hold_to(lock, graph, &plan, store)?;
     }
     say_accepted(graph, &plan);
-    let counts = plan.counts();
-    if counts.idle() {
-        for (cell, decision) in &plan.decisions {
-            if let Decision::Reuse { fingerprint, .. } = decision {
-                history.note(&graph.cells[*cell].name.0, fingerprint);
-            }
-        }
-        print_tables(kinds, graph, store, &|cell| match plan.decisions.get(&cell)? {
-            Decision::Reuse { outputs, .. } => Some(outputs.clone()),
-            Decision::Fetch { .. } | Decision::Run { .. } | Decision::Undecided { .. } => None,
-        })?;
-        if !settings.quiet {
-            let are = if counts.reuse == 1 { "is" } else { "are" };
-            say(&format!("nothing to do: {} {are} up to date", counted(counts.reuse, "cell")));
-        }
-        return Ok(exit::DONE);
+    if plan.counts().idle() {
+        return up_to_date(kinds, graph, store, &plan, &mut history, settings.quiet);
     }
-    let computes = |cell: &usize| graph.cells[*cell].kind.computes_with(&graph.cells[*cell].params);
-    if plan.decisions.iter().any(|(cell, decision)| {
-        computes(cell) && !matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. })
-    }) {
-        check_backend(kinds, graph)?;
-    }
-    let (secrets, missing) = secrets::read(graph, &plan, |variable| std::env::var(variable).ok());
-    if !missing.is_empty() {
-        return Err(CliError::Secrets(missing));
-    }
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let options = RunOptions {
-        threads: settings.jobs.unwrap_or(cores).max(1),
-        memory: total_memory(),
-        devices: settings.devices,
-        fail_fast: settings.fail_fast,
-        secrets,
-        remote,
-        cancel_jobs: ask_to_cancel,
-    };
+    let options = options(kinds, graph, &plan, &settings)?;
     open_many_files();
     let cancelled = cancellation("stopping: finished work is kept; press Ctrl-C again to stop at once");
-    let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), (wanted.len(), counts.reuse));
+    let mut log = RunLog::begin(store, graph, &recipe.to_string_lossy(), (wanted.len(), plan.counts().reuse));
     let id = log.id.clone();
     let reporter = Reporter::new(wanted.len(), settings.quiet);
     if !settings.quiet {
-        let Counts { run, undecided, fetch, reuse } = counts;
-        let depend = if undecided == 1 { "depends" } else { "depend" };
-        let fetch = if fetch > 0 { format!("{fetch} to fetch, ") } else { String::new() };
-        let run = counted(run, "cell");
-        say(&format!("run {id}: {run} to run, {undecided} more {depend} on them, {fetch}{reuse} up to date"));
-        for (cell, estimate) in estimates(graph, &plan, store) {
-            if let Some(line) = estimate::line(&estimate) {
-                say(&format!("  costs  {}: {line}", graph.cells[cell].name));
-            }
-        }
+        say_begin(&id, graph, &plan, store);
     }
     let started = Instant::now();
     let screen = if settings.watch { screen() } else { None };
@@ -131,29 +88,10 @@ pub(super) fn run(
     let listeners: &mut [&mut dyn Listener] = &mut [&mut log, &mut watch];
     let outcome = execute(graph, &plan, store, &mut history, &id, &options, &cancelled, listeners);
     watch.finish();
-    let outcome = outcome?;
     log.end(graph, &history, &outcome);
     print_tables(kinds, graph, store, &|cell| outcome.outputs.get(&cell).cloned())?;
     if !settings.quiet {
-        let time = seconds(started.elapsed().as_secs_f64());
-        let fetched =
-            if outcome.fetched > 0 { format!(", fetched {}", outcome.fetched) } else { String::new() };
-        let mut summary =
-            format!("ran {}, reused {}{fetched}, in {time}", counted(outcome.ran, "cell"), outcome.reused);
-        if outcome.unsent > 0 {
-            write!(summary, "; {} not sent: `retort push` sends them", counted(outcome.unsent, "result"))
-                .ok();
-        }
-        if !outcome.failed.is_empty() {
-            write!(summary, "; {} failed, {} skipped", outcome.failed.len(), outcome.skipped).ok();
-        }
-        if outcome.left > 0 {
-            write!(summary, "; {} on the cluster", counted(outcome.left, "job")).ok();
-        }
-        if outcome.interrupted {
-            summary.push_str("; interrupted: the same command goes on from here");
-        }
-        say(&summary);
+        say(&summary(&outcome, started.elapsed()));
     }
     if let Some(lock) = &lock {
         audit::compare(lock, graph, &outcome.outputs)?;
@@ -163,6 +101,91 @@ pub(super) fn run(
         (false, false) => exit::FAILED,
         (false, true) => exit::DONE,
     })
+}
+
+/// A run that has nothing to do: its tables, and that it has nothing to do.
+fn up_to_date(
+    kinds: &Kinds,
+    graph: &Graph,
+    store: &Store,
+    plan: &Plan,
+    history: &mut History,
+    quiet: bool,
+) -> Result<u8, CliError> {
+    for (cell, decision) in &plan.decisions {
+        if let Decision::Reuse { fingerprint, .. } = decision {
+            history.note(&graph.cells[*cell].name.0, fingerprint);
+        }
+    }
+    print_tables(kinds, graph, store, &|cell| match plan.decisions.get(&cell)? {
+        Decision::Reuse { outputs, .. } => Some(outputs.clone()),
+        Decision::Fetch { .. } | Decision::Run { .. } | Decision::Undecided { .. } => None,
+    })?;
+    if !quiet {
+        let reuse = plan.counts().reuse;
+        let are = if reuse == 1 { "is" } else { "are" };
+        say(&format!("nothing to do: {} {are} up to date", counted(reuse, "cell")));
+    }
+    Ok(exit::DONE)
+}
+
+/// What a run may use; refuses where it lacks something that its cells need.
+fn options(kinds: &Kinds, graph: &Graph, plan: &Plan, settings: &Settings) -> Result<RunOptions, CliError> {
+    let computes = |cell: &usize| graph.cells[*cell].kind.computes_with(&graph.cells[*cell].params);
+    if plan.decisions.iter().any(|(cell, decision)| {
+        computes(cell) && !matches!(decision, Decision::Reuse { .. } | Decision::Fetch { .. })
+    }) {
+        check_backend(kinds, graph)?;
+    }
+    let (secrets, missing) = secrets::read(graph, plan, |variable| std::env::var(variable).ok());
+    if !missing.is_empty() {
+        return Err(CliError::Secrets(missing));
+    }
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    Ok(RunOptions {
+        threads: settings.jobs.unwrap_or(cores).max(1),
+        memory: total_memory(),
+        devices: settings.devices.clone(),
+        fail_fast: settings.fail_fast,
+        secrets,
+        remote: settings.remote.clone(),
+        cancel_jobs: ask_to_cancel,
+    })
+}
+
+/// What a run is about to do, and what that would cost.
+fn say_begin(run: &str, graph: &Graph, plan: &Plan, store: &Store) {
+    let Counts { run: to_run, undecided, fetch, reuse } = plan.counts();
+    let depend = if undecided == 1 { "depends" } else { "depend" };
+    let fetch = if fetch > 0 { format!("{fetch} to fetch, ") } else { String::new() };
+    let to_run = counted(to_run, "cell");
+    say(&format!("run {run}: {to_run} to run, {undecided} more {depend} on them, {fetch}{reuse} up to date"));
+    for (cell, estimate) in estimates(graph, plan, store) {
+        if let Some(line) = estimate::line(&estimate) {
+            say(&format!("  costs  {}: {line}", graph.cells[cell].name));
+        }
+    }
+}
+
+/// How a run ended, in one line.
+fn summary(outcome: &Outcome, took: Duration) -> String {
+    let time = seconds(took.as_secs_f64());
+    let fetched = if outcome.fetched > 0 { format!(", fetched {}", outcome.fetched) } else { String::new() };
+    let mut summary =
+        format!("ran {}, reused {}{fetched}, in {time}", counted(outcome.ran, "cell"), outcome.reused);
+    if outcome.unsent > 0 {
+        write!(summary, "; {} not sent: `retort push` sends them", counted(outcome.unsent, "result")).ok();
+    }
+    if !outcome.failed.is_empty() {
+        write!(summary, "; {} failed, {} skipped", outcome.failed.len(), outcome.skipped).ok();
+    }
+    if outcome.left > 0 {
+        write!(summary, "; {} on the cluster", counted(outcome.left, "job")).ok();
+    }
+    if outcome.interrupted {
+        summary.push_str("; interrupted: the same command goes on from here");
+    }
+    summary
 }
 
 /// The terminal for a view, or a sentence about why there is none.

@@ -1,11 +1,14 @@
 //! A cell in a process of its own, on the devices it is shown: `retort cell`, as on a cluster, with the run waiting for it.
 //!
 //! A process sees only its devices, because `CUDA_VISIBLE_DEVICES` names them and nothing else, and gives their memory back
-//! when it ends, however it ends. It has a group of its own, so that Ctrl-C reaches the run alone, which tells it to stop.
+//! when it ends, however it ends. It has a group of its own, so that Ctrl-C reaches the run alone, which tells it to stop. A
+//! run that is killed tells nothing: then its end of a pipe closes, and the process stops by itself.
 
 use std::{
     fs::{self, File},
+    io::Error,
     os::unix::process::CommandExt,
+    path::Path,
     process::{Child, Command, ExitStatus, Stdio},
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -18,7 +21,7 @@ use super::Task;
 use crate::{
     cell::CellError,
     job::{EventReader, Exit, JobFolder, JobRecord},
-    store::{CellRecord, Store, StoreError},
+    store::{CellRecord, Store, io_error},
 };
 
 /// How often the process is looked at.
@@ -39,31 +42,35 @@ pub(super) fn compute(
     let folder = JobFolder::of(store, &fingerprint);
     folder.write(&job)?;
     let output = folder.0.join("output.log");
-    let io = |action: &'static str, path: &std::path::Path| {
-        let path = path.to_owned();
-        move |source| StoreError::Io { action, path, source }
-    };
-    let log = File::create(&output).map_err(io("create", &output))?;
-    let program = std::env::current_exe().map_err(io("find", "this program".as_ref()))?;
+    let log = File::create(&output).map_err(io_error("create", &output))?;
+    let program = std::env::current_exe().map_err(io_error("find", Path::new("this program")))?;
     let mut command = Command::new(&program);
     command
         .arg("--store")
         .arg(store.root())
-        .args(["cell", fingerprint.0.as_str(), "--attempt", &attempt])
+        .args(["cell", fingerprint.0.as_str(), "--attempt", &attempt, "--attended"])
         .env("CUDA_VISIBLE_DEVICES", devices)
-        .stdin(Stdio::null())
-        .stdout(log.try_clone().map_err(io("create", &output))?)
+        // Open for as long as this process lives.
+        .stdin(Stdio::piped())
+        .stdout(log.try_clone().map_err(io_error("create", &output))?)
         .stderr(log)
         .process_group(0);
     // The process takes it; whoever is quicker, the cell is computed once.
     drop(lock);
-    let mut child = command.spawn().map_err(io("start", &program))?;
+    let mut child = command.spawn().map_err(io_error("start", &program))?;
     let mut events = EventReader::new(folder.events());
     let status = wait(&mut child, cancelled, || events.read().into_iter().for_each(observer))
-        .map_err(io("wait for", &program))?;
+        .map_err(io_error("wait for", &program))?;
     events.read().into_iter().for_each(observer);
     match folder.result(&attempt) {
-        Some(result) if result.exit == Exit::Interrupted => Err(StageError::Cancelled.into()),
+        Some(result) if result.exit == Exit::Interrupted => match cancelled.load(Ordering::Relaxed) {
+            true => Err(StageError::Cancelled.into()),
+            false => Err(CellError::Job {
+                problem: "its process was told to stop, and not by this run".to_owned(),
+                help: Some("the same command goes on from what it had written down".to_owned()),
+                hopeless: false,
+            }),
+        },
         Some(result) if result.exit == Exit::Failed => Err(CellError::Job {
             problem: result.error.unwrap_or_else(|| "no reason given".to_owned()),
             help: result.help,
@@ -82,7 +89,7 @@ pub(super) fn compute(
     }
 }
 
-fn wait(child: &mut Child, cancelled: &AtomicBool, mut look: impl FnMut()) -> std::io::Result<ExitStatus> {
+fn wait(child: &mut Child, cancelled: &AtomicBool, mut look: impl FnMut()) -> Result<ExitStatus, Error> {
     let mut told = false;
     loop {
         if let Some(status) = child.try_wait()? {

@@ -9,9 +9,10 @@ pub mod commands;
 mod verdict;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fs,
     os::unix::fs::PermissionsExt,
+    panic::{AssertUnwindSafe, catch_unwind},
     path::{Path, PathBuf},
     sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     thread::Scope,
@@ -24,13 +25,14 @@ use self::{
     commands::{Batch, Listed, Refused},
     verdict::{GRACE, Verdict, Word, judge},
 };
-use super::{Executor, Message, Task};
+use super::{Message, Task};
 use crate::{
-    cell::CellError,
+    cell::{CellError, message},
     fingerprint::Fingerprint,
     job::{EventReader, JobFolder, JobRecord, JobResult, Submission},
     recipe::SlurmDecl,
-    store::{CellLock, Store, StoreError, write_atomically},
+    shell::quoted,
+    store::{CellLock, Store, StoreError, io_error, write_atomically},
 };
 
 /// Tasks of one array: Slurm's own limit is 1001 unless a site raises it.
@@ -63,7 +65,7 @@ impl<'env> Slurm<'env> {
     ) -> Self {
         let (requests, received) = channel();
         scope.spawn(move || {
-            let worker = Worker {
+            let mut worker = Worker {
                 store,
                 recipe,
                 run,
@@ -74,7 +76,8 @@ impl<'env> Slurm<'env> {
                 asked: None,
                 silent: false,
             };
-            worker.work(&received);
+            let sender = worker.sender.clone();
+            until_the_end(&received, &sender, || worker.work(&received));
         });
         Self { store, requests }
     }
@@ -82,23 +85,38 @@ impl<'env> Slurm<'env> {
     fn request(&self, request: Request) {
         self.requests.send(request).expect("the thread lives as long as this");
     }
-}
 
-impl Executor for Slurm<'_> {
-    fn submit(&mut self, tasks: Vec<Task>) {
-        self.request(Request::Submit(tasks));
+    /// Starts computing cells, together where that is possible, and takes over those that come without a lock.
+    pub fn submit(&self, tasks: Vec<Task>) {
+        if !tasks.is_empty() {
+            self.request(Request::Submit(tasks));
+        }
     }
 
-    fn reattaches(&self, fingerprint: &Fingerprint) -> bool {
+    /// Whether a job for this cell has been submitted and is still to end.
+    pub fn reattaches(&self, fingerprint: &Fingerprint) -> bool {
         JobFolder::of(self.store, fingerprint).outstanding().is_some()
     }
 
-    fn cancel(&mut self) {
+    /// Ends every cell it has; each is told as ended by cancellation.
+    pub fn cancel(&self) {
         self.request(Request::Cancel);
     }
 
-    fn leave(&mut self) {
+    /// Lets go of every cell it has; each is told as left.
+    pub fn leave(&self) {
         self.request(Request::Leave);
+    }
+}
+
+/// Works as long as there are requests. After a panic every request is answered with what is broken.
+fn until_the_end<T>(requests: &Receiver<T>, sender: &Sender<Message>, work: impl FnOnce()) {
+    if let Err(payload) = catch_unwind(AssertUnwindSafe(work)) {
+        let broken = || sender.send(Message::Broken(message(payload.as_ref()))).ok();
+        broken();
+        while requests.recv().is_ok() {
+            broken();
+        }
     }
 }
 
@@ -120,6 +138,8 @@ struct Outbox {
     name: String,
     cells: Vec<Outgoing>,
     due: Instant,
+    /// Whether the scheduler was asked to take it and did not say whether it has.
+    unsure: bool,
 }
 
 /// A submitted cell.
@@ -150,7 +170,7 @@ struct Worker<'env> {
 }
 
 impl Worker<'_> {
-    fn work(mut self, requests: &Receiver<Request>) {
+    fn work(&mut self, requests: &Receiver<Request>) {
         loop {
             // A stat a job and look: ten thousand jobs are looked at every ten seconds.
             let pause = LOOK_EVERY.max(Duration::from_millis(self.tracked.len() as u64));
@@ -204,7 +224,7 @@ impl Worker<'_> {
     fn enqueue(&mut self, cells: Vec<Outgoing>) {
         self.batches += 1;
         let name = format!("{}-{}", self.run, self.batches);
-        self.waiting.push(Outbox { name, cells, due: Instant::now() });
+        self.waiting.push(Outbox { name, cells, due: Instant::now(), unsure: false });
     }
 
     fn track(&mut self, outgoing: Outgoing, submission: Submission, taken_over: bool) {
@@ -234,11 +254,16 @@ impl Worker<'_> {
                 self.waiting.push(outbox);
                 continue;
             }
-            if room < outbox.cells.len() {
+            // What the scheduler may have already stays as it is.
+            if room < outbox.cells.len() && !outbox.unsure {
                 let rest = outbox.cells.split_off(room);
                 self.enqueue(rest);
             }
-            self.submit(outbox);
+            if outbox.unsure {
+                self.submit_again(outbox);
+            } else {
+                self.submit(outbox);
+            }
         }
     }
 
@@ -270,18 +295,11 @@ impl Worker<'_> {
             memory: first.memory,
         };
         match commands::submit(&batch) {
-            Ok(number) => {
-                tracing::info!(batch = outbox.name, number, "submitted");
-                fs::write(folder.join("number"), number).ok(); // For people; jobs are found by the batch's name.
-                for (index, mut outgoing) in outbox.cells.into_iter().enumerate() {
-                    outgoing.lock = None;
-                    self.track(outgoing, Submission { batch: outbox.name.clone(), index }, false);
-                }
-            }
+            Ok(number) => self.submitted(outbox, &number),
             Err(Refused::Later(error)) => {
                 self.note(first.cell, format!("cannot submit yet, trying again: {error}"));
-                outbox.due = Instant::now() + SUBMIT_AGAIN;
-                self.waiting.push(outbox);
+                outbox.unsure = true;
+                self.wait(outbox);
             }
             Err(Refused::Never(error)) => {
                 self.refuse(outbox, &error, Some("what the stage asks for is in its `executor`".to_owned()));
@@ -289,13 +307,41 @@ impl Worker<'_> {
         }
     }
 
+    /// The scheduler has a batch, under this number.
+    fn submitted(&mut self, outbox: Outbox, number: &str) {
+        tracing::info!(batch = outbox.name, number, "submitted");
+        // For people; jobs are found by the batch's name.
+        fs::write(self.batch_folder(&outbox.name).join("number"), number).ok();
+        self.track_all(outbox);
+    }
+
+    fn track_all(&mut self, outbox: Outbox) {
+        for (index, mut outgoing) in outbox.cells.into_iter().enumerate() {
+            outgoing.lock = None;
+            self.track(outgoing, Submission { batch: outbox.name.clone(), index }, false);
+        }
+    }
+
+    fn wait(&mut self, mut outbox: Outbox) {
+        outbox.due = Instant::now() + SUBMIT_AGAIN;
+        self.waiting.push(outbox);
+    }
+
+    /// An answer that was cut off says nothing of the submission: it is submitted again only if the scheduler does not have
+    /// it.
+    fn submit_again(&mut self, outbox: Outbox) {
+        // Without an answer, nobody knows.
+        let Ok(listed) = commands::queue() else { return self.wait(outbox) };
+        let ours = listed.iter().find(|((batch, _), _)| *batch == outbox.name);
+        match ours.map(|(_, listed)| listed.job.split('_').next().unwrap_or_default().to_owned()) {
+            Some(number) => self.submitted(outbox, &number),
+            None => self.submit(outbox),
+        }
+    }
+
     /// Everything a job needs, before the scheduler hears of it.
     fn write_down(&self, folder: &Path, outbox: &Outbox) -> Result<(), StoreError> {
-        let io = |action, path: &Path| {
-            let path = path.to_owned();
-            move |source| StoreError::Io { action, path, source }
-        };
-        let program = std::env::current_exe().map_err(io("find", Path::new("this program")))?;
+        let program = std::env::current_exe().map_err(io_error("find", Path::new("this program")))?;
         let (mut cells, mut script) = (String::new(), String::from("#!/bin/bash\n"));
         for line in &outbox.cells[0].slurm.prologue {
             script.push_str(line);
@@ -303,9 +349,9 @@ impl Worker<'_> {
         }
         script.push_str(&format!(
             "exec {} --store {} cell \"$(sed -n \"$((SLURM_ARRAY_TASK_ID + 1))p\" {})\" --attempt {}\n",
-            quoted(&program),
-            quoted(self.store.root()),
-            quoted(&folder.join("cells")),
+            quoted(&program.to_string_lossy()),
+            quoted(&self.store.root().to_string_lossy()),
+            quoted(&folder.join("cells").to_string_lossy()),
             outbox.name,
         ));
         for (index, outgoing) in outbox.cells.iter().enumerate() {
@@ -316,7 +362,7 @@ impl Worker<'_> {
         write_atomically(&folder.join("cells"), cells.as_bytes())?;
         let path = folder.join("script");
         write_atomically(&path, script.as_bytes())?;
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io("protect", &path))
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).map_err(io_error("protect", &path))
     }
 
     /// A batch that will never be: all its cells fail.
@@ -496,21 +542,28 @@ impl Worker<'_> {
         }
     }
 
+    /// Ends all jobs. What could not be ended keeps its submission, so that the next run finds it.
     fn cancel(&mut self) {
-        let jobs: Vec<String> = self
-            .tracked
-            .iter()
-            .filter_map(|tracked| {
-                let Submission { batch, index } = &tracked.submission;
-                let number = fs::read_to_string(self.batch_folder(batch).join("number")).ok();
-                tracked.number().or_else(|| Some(format!("{}_{index}", number?)))
-            })
-            .collect();
-        let cancelled = commands::cancel(&jobs);
-        for tracked in std::mem::take(&mut self.tracked) {
-            match &cancelled {
-                Ok(()) => JobFolder::of(self.store, &tracked.outgoing.job.fingerprint).withdraw(),
-                Err(error) => {
+        self.track_unsure();
+        let unlisted = self.tracked.iter().any(|tracked| tracked.listed.is_none());
+        let listed = if unlisted { commands::queue().unwrap_or_default() } else { HashMap::new() };
+        let number = |tracked: &Tracked| {
+            let Submission { batch, index } = &tracked.submission;
+            let by_comment = || listed.get(&(batch.clone(), *index)).map(|listed| listed.job.clone());
+            let noted = || fs::read_to_string(self.batch_folder(batch).join("number")).ok();
+            tracked.number().or_else(by_comment).or_else(|| Some(format!("{}_{index}", noted()?)))
+        };
+        let numbers: Vec<Option<String>> = self.tracked.iter().map(number).collect();
+        let named: Vec<String> = numbers.iter().flatten().cloned().collect();
+        let cancelled = commands::cancel(&named);
+        for (tracked, number) in std::mem::take(&mut self.tracked).into_iter().zip(numbers) {
+            match (&cancelled, number) {
+                (Ok(()), Some(_)) => JobFolder::of(self.store, &tracked.outgoing.job.fingerprint).withdraw(),
+                (Ok(()), None) => {
+                    let text = "not cancelled, the scheduler does not name its job: the next run finds it";
+                    self.note(tracked.outgoing.cell, text.to_owned());
+                }
+                (Err(error), _) => {
                     let text = format!("cannot cancel, the next run finds it: {error}");
                     self.note(tracked.outgoing.cell, text);
                 }
@@ -520,7 +573,17 @@ impl Worker<'_> {
         self.drop_waiting();
     }
 
+    /// What the scheduler may have counts as submitted.
+    fn track_unsure(&mut self) {
+        let (unsure, waiting) =
+            std::mem::take(&mut self.waiting).into_iter().partition(|outbox| outbox.unsure);
+        self.waiting = waiting;
+        let unsure: Vec<Outbox> = unsure;
+        unsure.into_iter().for_each(|outbox| self.track_all(outbox));
+    }
+
     fn leave(&mut self) {
+        self.track_unsure();
         for tracked in std::mem::take(&mut self.tracked) {
             self.tell(Message::Left(tracked.outgoing.cell));
         }
@@ -580,7 +643,18 @@ fn outgoing(mut task: Task, run: &str) -> Outgoing {
     Outgoing { cell, stage, job, cpus, slurm, memory, resubmitted: 0, lock }
 }
 
-/// A path as a shell takes it.
-fn quoted(path: &Path) -> String {
-    format!("'{}'", path.to_string_lossy().replace('\'', "'\\''"))
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_panic_is_told_and_every_request_after_it_answered() {
+        let ((requests, received), (sender, told)) = (channel::<()>(), channel());
+        requests.send(()).ok();
+        drop(requests);
+        until_the_end(&received, &sender, || panic!("the scheduler said something odd"));
+        let told: Vec<Message> = told.try_iter().collect();
+        let broken = |message: &Message| matches!(message, Message::Broken(text) if text.ends_with("odd"));
+        assert!(told.len() == 2 && told.iter().all(broken));
+    }
 }

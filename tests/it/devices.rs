@@ -1,12 +1,14 @@
 //! Device slots with names, mutexes and priorities on one machine.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, process::Stdio};
 
-use crate::project::Project;
+use rustix::process::{Pid, Signal};
+
+use crate::project::{Project, children, signal, until};
 
 /// The text of every file of this name in the jobs of a project.
 fn jobs(project: &Project, name: &str) -> Vec<String> {
-    let jobs = std::fs::read_dir(project.path(".retort/jobs")).unwrap().flatten();
+    let jobs = std::fs::read_dir(project.path(".retort/jobs")).into_iter().flatten().flatten();
     jobs.filter_map(|job| std::fs::read_to_string(job.path().join(name)).ok()).collect()
 }
 
@@ -68,4 +70,54 @@ fn the_higher_priority_starts_first_and_a_pool_of_one_is_a_mutex() {
         "{}",
         wrong.stderr
     );
+}
+
+/// A run whose one cell has a process of its own, and counts.
+fn counting(project: &Project) -> (std::process::Child, Pid) {
+    project.write(
+        "recipe.yaml",
+        "recipe: devices\nbackend: cuda\nstages:\n\
+         \x20 count: {uses: count, with: {to: 6000, what: sheep, pause: 10}, resources: {devices: 1}}\n",
+    );
+    let mut run = project.command(&["run", "recipe.yaml", "--devices", "0,1"]);
+    let run = run.stderr(std::fs::File::create(project.path("log")).unwrap()).stdout(Stdio::null());
+    let run = run.spawn().unwrap();
+    until("the cell counts", || {
+        !children(run.id()).is_empty() && !jobs(project, "events.jsonl").concat().is_empty()
+    });
+    let cell = children(run.id())[0];
+    (run, cell)
+}
+
+#[test]
+fn a_cell_whose_process_somebody_else_stops_has_failed() {
+    let project = Project::resumable();
+    let (mut run, cell) = counting(&project);
+    signal(cell, Signal::TERM);
+    let code = run.wait().unwrap().code();
+    let said = std::fs::read_to_string(project.path("log")).unwrap();
+    assert_eq!(code, Some(3), "{said}");
+    assert!(
+        said.contains("error: `count` failed: its process was told to stop, and not by this run"),
+        "{said}"
+    );
+    // Told by its own run, it has not.
+    let (mut run, _) = counting(&project);
+    signal(Pid::from_child(&run), Signal::TERM);
+    assert_eq!(run.wait().unwrap().code(), Some(130));
+}
+
+#[test]
+fn a_killed_run_does_not_leave_its_processes_on_their_devices() {
+    let project = Project::resumable();
+    let (mut run, cell) = counting(&project);
+    run.kill().unwrap(); // SIGKILL
+    run.wait().unwrap();
+    let status = format!("/proc/{}/status", cell.as_raw_nonzero());
+    until("its process ends", || {
+        std::fs::read_to_string(&status).map_or(true, |status| status.contains("State:\tZ"))
+    });
+    // At a point that the next attempt goes on from.
+    let results = jobs(&project, "result.json").concat();
+    assert!(results.contains("\"exit\":\"interrupted\""), "{results}");
 }

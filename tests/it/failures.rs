@@ -2,7 +2,7 @@
 
 use std::process::Stdio;
 
-use crate::project::Project;
+use crate::project::{Project, files_below};
 
 const RECIPE: &str = "\
 recipe: failing
@@ -84,4 +84,29 @@ fn an_unusable_backend_says_why_and_what_to_do() {
     }
     // A recipe that computes no tensors does not need one.
     project.run(&["run", "recipe.yaml", "--backend", "cuda"]).expect(0);
+}
+
+#[test]
+fn a_store_that_fails_one_cell_fails_that_cell_alone() {
+    let project = Project::custom();
+    let recipe = "recipe: locked\nstages:\n\
+                  \x20 a: {uses: text, with: {text: aaa}}\n\
+                  \x20 b: {uses: text, with: {text: bbb}}\n\
+                  \x20 c: {uses: text, needs: {before: b}, with: {text: \"... c\"}}\n";
+    project.write("recipe.yaml", recipe);
+    project.run(&["run", "recipe.yaml", "b", "--store", "other"]).expect(0);
+    let record = &files_below(&project.path("other/records"))[0];
+    // A lock that cannot be had.
+    let lock = project.path(".retort/locks").join(record.file_stem().unwrap());
+    std::fs::create_dir_all(&lock).unwrap();
+    let run = project.run(&["run", "recipe.yaml"]).expect(3);
+    assert_eq!(run.ran().into_iter().collect::<Vec<_>>(), ["a"], "{}", run.stderr);
+    assert!(run.stderr.contains("error: `b` failed: cannot lock `"), "{}", run.stderr);
+    assert!(run.stderr.contains("\nhelp: the operating system refused"), "{}", run.stderr);
+    assert!(run.stderr.contains("; 1 failed, 1 skipped"), "{}", run.stderr);
+    // The run's record says how it ended.
+    let runs = project.run(&["runs"]).expect(0).stdout;
+    assert!(runs.contains("  locked  1 failed  1 ran, 0 reused"), "{runs}");
+    std::fs::remove_dir(&lock).unwrap();
+    assert_eq!(project.run(&["run", "recipe.yaml"]).expect(0).ran().len(), 2);
 }

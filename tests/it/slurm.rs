@@ -7,12 +7,11 @@ use std::{
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    time::{Duration, Instant},
 };
 
 use tempfile::TempDir;
 
-use crate::project::Project;
+use crate::project::{Project, children, until};
 
 /// A cluster of this test's own, ended with it.
 struct Cluster {
@@ -105,16 +104,6 @@ fn skipped() {
 impl Drop for Cluster {
     fn drop(&mut self) {
         Command::new(&self.script).arg("stop").arg(self.folder.path()).output().ok();
-    }
-}
-
-/// Waits for something that another process does.
-#[track_caller]
-fn until(what: &str, mut there: impl FnMut() -> bool) {
-    let started = Instant::now();
-    while !there() {
-        assert!(started.elapsed() < Duration::from_secs(120), "waited in vain: {what}");
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 
@@ -311,8 +300,8 @@ fn a_time_limit_ends_in_a_checkpoint_and_another_job() {
 
 #[test]
 fn an_absent_controller_loses_nothing() {
-    // A node that does not answer counts as down soon.
-    let options = ["--nodes", "2", "--cpus", "1", "--set", "SlurmdTimeout=8", "--set", "MessageTimeout=3"];
+    // However slowly nodes and controller find each other again, no node is taken for lost.
+    let options = ["--nodes", "2", "--cpus", "1", "--set", "SlurmdTimeout=300", "--set", "MessageTimeout=3"];
     let Some(cluster) = Cluster::start(&options) else { return };
     let project = Project::resumable();
     project.write("recipe.yaml", &counting(2, 150, 100, ""));
@@ -470,19 +459,98 @@ impl Pretended {
         std::fs::set_permissions(&path, std::fs::Permissions::from_mode(0o755)).unwrap();
     }
 
-    /// Runs a recipe of one cell; exit code and stderr.
-    fn run(&self) -> (Option<i32>, String) {
-        let project = Project::resumable();
-        project.write("recipe.yaml", &counting(1, 1, 0, ", time: 5, resubmit: 0"));
+    /// The command that runs a project's recipe where these commands come first.
+    fn run_of(&self, project: &Project) -> Command {
         let mut run = project.command(&["run", "recipe.yaml"]);
         let path = std::env::join_paths(
             [self.folder.path().to_owned()]
                 .into_iter()
                 .chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
         );
-        let output = run.env("PATH", path.unwrap()).output().unwrap();
+        run.env("PATH", path.unwrap()).stdin(Stdio::null());
+        run
+    }
+
+    /// Runs a recipe of one cell; exit code and stderr.
+    fn run(&self) -> (Option<i32>, String) {
+        let project = Project::resumable();
+        project.write("recipe.yaml", &counting(1, 1, 0, ", time: 5, resubmit: 0"));
+        let output = self.run_of(&project).output().unwrap();
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     }
+
+    /// What a command has noted in a file of its own.
+    fn noted(&self, name: &str) -> String {
+        std::fs::read_to_string(self.folder.path().join(name)).unwrap_or_default()
+    }
+}
+
+#[test]
+fn a_submission_whose_answer_was_cut_off_is_not_submitted_again() {
+    let pretended = Pretended::listing("RUNNING", None);
+    // The controller takes it, and its answer does not arrive.
+    pretended.command(
+        "sbatch",
+        "for option; do case $option in --comment=*) echo ${option#*=} >> batch;; esac; done\n\
+         echo 'sbatch: error: Batch job submission failed: Socket timed out on send/recv operation' >&2; exit 1",
+    );
+    pretended.command("squeue", "echo \"7_0|CANCELLED|None|$(head -1 batch)\"");
+    let (code, stderr) = pretended.run();
+    assert_eq!(code, Some(3), "{stderr}");
+    assert!(stderr.contains("cannot submit yet, trying again: "), "{stderr}");
+    assert!(stderr.contains("failed: job 7_0 was cancelled, and not by this run\n"), "{stderr}");
+    assert_eq!(pretended.noted("batch").lines().count(), 1, "submitted once");
+}
+
+#[test]
+fn a_cancellation_names_jobs_first_and_forgets_none_that_it_did_not_end() {
+    let pretended = Pretended::listing("RUNNING", None);
+    // The run that submits is killed before it hears the number.
+    pretended.command(
+        "sbatch",
+        "for option; do case $option in --comment=*) echo ${option#*=} > batch;; esac; done; exec sleep 300",
+    );
+    pretended.command(
+        "squeue",
+        "[ -e up ] || { echo 'slurm_load_jobs error: Unable to contact slurm controller' >&2; exit 1; }\n\
+         echo \"7_0|RUNNING|None|$(cat batch)\"",
+    );
+    pretended.command("scancel", "echo \"$*\" >> ended");
+    let project = Project::resumable();
+    project.write("recipe.yaml", &counting(1, 1, 0, "").replace("poll: 1", "poll: 3600"));
+    let submissions = || {
+        let files = crate::project::files_below(&project.path(".retort/jobs"));
+        files.iter().filter(|file| file.ends_with("submitted.json")).count()
+    };
+    let mut first = pretended.run_of(&project);
+    let mut first = first.stderr(Stdio::null()).spawn().unwrap();
+    until("it is submitted", || !pretended.noted("batch").is_empty());
+    let submitting = children(first.id());
+    first.kill().unwrap();
+    first.wait().unwrap();
+    for process in submitting {
+        crate::project::signal(process, rustix::process::Signal::KILL);
+    }
+    // A run that finds it and is interrupted once it has asked in vain.
+    let interrupted = || {
+        let log = project.path("interrupted.log");
+        let mut run = pretended.run_of(&project);
+        let mut run = run.stderr(std::fs::File::create(&log).unwrap()).spawn().unwrap();
+        let said = || std::fs::read_to_string(&log).unwrap();
+        until("it asks", || said().contains("the scheduler does not answer"));
+        if submissions() == 1 && !pretended.noted("ask").is_empty() {
+            std::fs::write(pretended.folder.path().join("up"), "").unwrap();
+        }
+        kill("-INT", &run.id().to_string());
+        assert_eq!(run.wait().unwrap().code(), Some(130), "{}", said());
+        said()
+    };
+    let said = interrupted();
+    assert!(said.contains("not cancelled, the scheduler does not name its job"), "{said}");
+    assert_eq!((submissions(), pretended.noted("ended").as_str()), (1, ""));
+    std::fs::write(pretended.folder.path().join("ask"), "now").unwrap();
+    interrupted();
+    assert_eq!((submissions(), pretended.noted("ended").trim()), (0, "-Q 7_0"));
 }
 
 #[test]
