@@ -25,8 +25,7 @@ mod storage;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs::{self, File, OpenOptions},
-    io,
-    os::unix::fs::FileExt,
+    os::unix::fs::{FileExt, MetadataExt},
     path::{Path, PathBuf},
     sync::{
         Mutex,
@@ -45,7 +44,8 @@ pub use place::{Access, Cloud, Place, PlaceError};
 use crate::{
     fingerprint::Fingerprint,
     log::describe,
-    store::{CellRecord, Store, StoreError, list},
+    reporter::bytes as size_text,
+    store::{CellRecord, Store, StoreError, io_error, list},
 };
 
 /// Files are cut at multiples of this, bytes.
@@ -123,6 +123,20 @@ pub enum RemoteError {
         /// Why.
         refusal: Refusal,
     },
+    /// The disk has no room for a result; that says nothing against it.
+    #[error("the remote's result needs {}, and {} are free here", size_text(*needed), size_text(*room))]
+    Room {
+        /// What is still to come of it, bytes.
+        needed: u64,
+        /// What is free, bytes.
+        room: u64,
+    },
+    /// This program panicked over it.
+    #[error("retort panicked over the remote: {message}")]
+    Bug {
+        /// The panic's message.
+        message: String,
+    },
     /// The store could not take or give a result.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -140,8 +154,10 @@ impl RemoteError {
                 "endpoint, region and credentials come from the environment: see `docs/remote-cache.md`; `--remote none` goes without",
             ),
             Self::Refused { .. } => Some("`retort push --over` writes a good result over it"),
-            Self::Store(StoreError::Damaged { .. }) => Some("remove it, and `retort run` makes it again"),
-            Self::Store(_) | Self::Interrupted => None,
+            Self::Room { .. } => Some("make room: `retort gc --dry-run` says what could go"),
+            Self::Bug { .. } => Some("this is a bug: please report it; `--remote none` goes without"),
+            Self::Store(error) => Some(error.help()),
+            Self::Interrupted => None,
         }
     }
 }
@@ -168,6 +184,8 @@ pub struct Remote {
     /// Objects that were refused: a good result is written over them.
     refused: Mutex<BTreeSet<String>>,
     trouble: Mutex<Trouble>,
+    /// Bytes free on the disk of a folder.
+    room: fn(&Path) -> Result<u64, StoreError>,
 }
 
 #[derive(Default)]
@@ -203,7 +221,7 @@ impl Remote {
         let pool =
             pool.map_err(|error| RemoteError::Open { remote: name.clone(), problem: error.to_string() })?;
         let (refused, trouble) = (Mutex::default(), Mutex::default());
-        Ok(Self { name, access, objects, pool, refused, trouble })
+        Ok(Self { name, access, objects, pool, refused, trouble, room })
     }
 
     /// The place, as it is shown to people.
@@ -221,10 +239,13 @@ impl Remote {
         matches!(self.access, Access::Write | Access::ReadWrite)
     }
 
-    /// What to tell people of an error: every refusal, and once that the remote does not answer.
+    /// What to tell people of an error: all that is about one cell, and once that the remote does not answer.
     pub fn warning(&self, error: &RemoteError) -> Option<String> {
         match error {
-            RemoteError::Refused { .. } | RemoteError::Store(_) => Some(describe(error)),
+            RemoteError::Refused { .. }
+            | RemoteError::Room { .. }
+            | RemoteError::Bug { .. }
+            | RemoteError::Store(_) => Some(describe(error)),
             RemoteError::Interrupted | RemoteError::Away { .. } => None,
             RemoteError::NotBuilt | RemoteError::Open { .. } | RemoteError::Storage { .. } => {
                 let said = std::mem::replace(&mut self.trouble().said, true);
@@ -276,10 +297,11 @@ impl Remote {
         let refuse = |refusal| self.refuse(&[record_key(fingerprint)], refusal);
         let there = |port: &str| store.object(&published.record.outputs[port]).is_dir();
         let missing: Vec<_> = published.outputs.iter().filter(|(port, _)| !there(port)).collect();
-        let size = missing.iter().flat_map(|(_, files)| files.values()).map(|file| file.size).sum();
-        let room = room(store.root())?;
-        if size > room {
-            return Err(refuse(Refusal::Room { size, room }));
+        let needed: u64 =
+            missing.iter().map(|(port, files)| still_to_come(&incoming.join(port), files)).sum();
+        let room = (self.room)(store.root())?;
+        if needed > room {
+            return Err(RemoteError::Room { needed, room });
         }
         let mut pieces = Vec::new();
         for (port, files) in &missing {
@@ -474,6 +496,17 @@ fn room(folder: &Path) -> Result<u64, StoreError> {
     Ok(disk.f_bavail.saturating_mul(disk.f_frsize))
 }
 
+/// How much of some files has no room on disk yet, bytes: a file that has not all arrived has holes.
+fn still_to_come(folder: &Path, files: &BTreeMap<String, PublishedFile>) -> u64 {
+    /// The unit of `st_blocks`, bytes.
+    const BLOCK: u64 = 512;
+    let missing = |(name, file): (&String, &PublishedFile)| {
+        let there = fs::metadata(folder.join(name)).map_or(0, |metadata| metadata.blocks() * BLOCK);
+        file.size.saturating_sub(there)
+    };
+    files.iter().map(missing).sum()
+}
+
 /// A file of a size, holding what it held before.
 fn lay_out(path: &Path, size: u64) -> Result<(), StoreError> {
     let folder = path.parent().expect("files arrive in a folder");
@@ -489,6 +522,6 @@ fn read_piece(piece: &Piece<'_>) -> Result<Vec<u8>, StoreError> {
     Ok(bytes)
 }
 
-fn io_error<'a>(action: &'static str, path: &'a Path) -> impl FnOnce(io::Error) -> StoreError + 'a {
-    move |source| StoreError::Io { action, path: path.to_owned(), source }
-}
+#[cfg(test)]
+#[expect(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests;

@@ -62,19 +62,17 @@ pub(super) fn open(arguments: &RemoteArguments, graph: Option<&Graph>) -> Result
     Ok(Remote::open(&place, Access::ReadWrite)?)
 }
 
-/// What ended a command for many cells, and how many it did not do.
+/// What ended a command for many cells.
 #[derive(Default)]
 struct Trouble {
     first: std::sync::Mutex<Option<RemoteError>>,
-    refused: AtomicUsize,
 }
 
 impl Trouble {
     /// What a cell ran into: said if it concerns that cell only, else kept, and the rest is not tried.
     fn met(&self, name: &str, error: RemoteError, stop: &AtomicBool) {
         match error {
-            RemoteError::Refused { .. } => {
-                self.refused.fetch_add(1, Ordering::Relaxed);
+            RemoteError::Refused { .. } | RemoteError::Room { .. } => {
                 say(&format!("warning: `{name}`: {}", describe(&error)));
             }
             RemoteError::Interrupted => {}

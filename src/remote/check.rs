@@ -12,8 +12,7 @@ use serde::{Deserialize, Serialize};
 use super::CHUNK;
 use crate::{
     fingerprint::Fingerprint,
-    reporter::bytes as size_text,
-    store::{CellRecord, Store, StoreError, list},
+    store::{CellRecord, Store, StoreError, io_error, list},
 };
 
 /// A cell as a remote holds it.
@@ -76,14 +75,6 @@ pub enum Refusal {
     /// A record names it, and it is not there.
     #[error("is not there")]
     Missing,
-    /// The disk has no room for it.
-    #[error("is of {}, and {} are free here", size_text(*size), size_text(*room))]
-    Room {
-        /// How large the result is, bytes.
-        size: u64,
-        /// What is free, bytes.
-        room: u64,
-    },
 }
 
 impl PublishedFile {
@@ -103,8 +94,7 @@ impl Published {
             let mut files = BTreeMap::new();
             for name in list(&folder)?.into_keys() {
                 let path = folder.join(&name);
-                let file = File::open(&path).and_then(cut);
-                let file = file.map_err(|source| StoreError::Io { action: "read", path, source })?;
+                let file = File::open(&path).and_then(cut).map_err(io_error("read", &path))?;
                 files.insert(name, file);
             }
             if artifact(&files) != *digest {

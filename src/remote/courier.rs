@@ -1,6 +1,7 @@
 //! Fetches and sends beside a run, in threads of its own, so that its loop never waits for a network.
 
 use std::{
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::{
         Arc, Mutex,
         atomic::AtomicBool,
@@ -9,8 +10,9 @@ use std::{
     thread::Scope,
 };
 
-use super::Remote;
+use super::{Remote, RemoteError};
 use crate::{
+    cell::message,
     executor::Message,
     fingerprint::Fingerprint,
     store::{CellRecord, Store},
@@ -75,10 +77,17 @@ impl Courier {
 fn run(remote: &Remote, store: &Store, cancelled: &AtomicBool, errand: Errand) -> Message {
     match errand {
         Errand::Fetch { cell, fingerprint, ports } => {
-            Message::Fetched(cell, Box::new(remote.fetch(store, &fingerprint, &ports, cancelled)))
+            let fetched = answered(|| remote.fetch(store, &fingerprint, &ports, cancelled));
+            Message::Fetched(cell, Box::new(fetched))
         }
         Errand::Send { cell, fingerprint, record } => {
-            Message::Sent(cell, remote.send(store, &fingerprint, &record, false, cancelled))
+            Message::Sent(cell, answered(|| remote.send(store, &fingerprint, &record, false, cancelled)))
         }
     }
+}
+
+/// A panic is an error like any other: the loop waits for an answer.
+fn answered<T>(action: impl FnOnce() -> Result<T, RemoteError>) -> Result<T, RemoteError> {
+    catch_unwind(AssertUnwindSafe(action))
+        .unwrap_or_else(|payload| Err(RemoteError::Bug { message: message(payload.as_ref()) }))
 }
