@@ -28,6 +28,8 @@ pub struct Reporter {
     terminal: bool,
     quiet: bool,
     hidden: bool,
+    /// Warnings that nobody saw, because something else was shown.
+    unseen: Vec<String>,
     failures: Vec<String>,
 }
 
@@ -53,7 +55,8 @@ impl Reporter {
         let total = bars.add(
             ProgressBar::new(cells as u64).with_style(style("{bar:24} {pos}/{len} cells, {elapsed} gone")),
         );
-        Self { bars, total, cells: BTreeMap::new(), terminal, quiet, hidden: false, failures: Vec::new() }
+        let (cells, unseen, failures) = (BTreeMap::new(), Vec::new(), Vec::new());
+        Self { bars, total, cells, terminal, quiet, hidden: false, unseen, failures }
     }
 
     /// Removes the bars and repeats the failures, so that they end the output.
@@ -64,12 +67,26 @@ impl Reporter {
         }
     }
 
-    /// Shows nothing for as long as something else does, or again.
+    /// Shows nothing for as long as something else does, or again; then the warnings that nobody saw come first.
     pub fn hide(&mut self, hidden: bool) {
         self.hidden = hidden;
         if self.terminal {
             let shown = if hidden { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
             self.bars.set_draw_target(shown);
+        }
+        if !hidden {
+            for warning in std::mem::take(&mut self.unseen) {
+                self.line(&warning);
+            }
+        }
+    }
+
+    /// A line that is to be seen, if not now then later.
+    fn warn(&mut self, text: String) {
+        if self.hidden {
+            self.unseen.push(text);
+        } else {
+            self.line(&text);
         }
     }
 
@@ -126,8 +143,8 @@ impl Listener for Reporter {
                 self.line(&format!("  fetch  {name}: {size}, made by run {run}"));
                 self.done(cell);
             }
-            CellEvent::RemoteFailed { problem } => self.line(&format!("warning: `{name}`: {problem}")),
-            CellEvent::Sent { sent: Sent::Other } => self.line(&format!(
+            CellEvent::RemoteFailed { problem } => self.warn(format!("warning: `{name}`: {problem}")),
+            CellEvent::Sent { sent: Sent::Other } => self.warn(format!(
                 "  note   {name}: the remote has another result of it, which stays: the cell is not deterministic"
             )),
             CellEvent::Sent { sent: Sent::New | Sent::There } => {}

@@ -254,6 +254,7 @@ fn line(event: &Value) -> Option<String> {
         "note" => text("text").to_owned(),
         "failed" | "retrying" => text("error").to_owned(),
         "remote-failed" => text("problem").to_owned(),
+        "sent" if event["sent"] == "other" => "the remote has another result, which stays".to_owned(),
         "placed" => text("job").to_owned(),
         _ => String::new(),
     };

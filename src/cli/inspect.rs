@@ -4,6 +4,7 @@ use std::{
     fmt::Write as _,
     fs,
     path::{Path, PathBuf},
+    sync::atomic::Ordering,
     time::{Duration, SystemTime},
 };
 
@@ -13,7 +14,7 @@ use contract::{
 };
 use serde_json::Value;
 
-use super::{CliError, exit, print};
+use super::{CliError, cancellation, exit, print};
 use crate::{
     graph::Graph,
     history::History,
@@ -236,6 +237,7 @@ pub(super) fn watch(store: &Store, run: Option<&str>) -> Result<u8, CliError> {
     };
     let mut reader = EventReader::new(log::path(store, &summary.id));
     let mut view = View::new();
+    let mut code = exit::DONE;
     if summary.end.is_none() {
         if !watch::possible() {
             return Err(CliError::Asked {
@@ -243,9 +245,14 @@ pub(super) fn watch(store: &Store, run: Option<&str>) -> Result<u8, CliError> {
                 help: Some(format!("`retort logs {}` prints what happened", summary.id)),
             });
         }
+        // Ctrl-C is a key here; a signal from outside closes the view, and that ends it.
+        let stopped = cancellation("no longer watching; the run goes on");
         let shown = Screen::open().map(|mut screen| follow(&mut screen, &mut view, &mut reader));
         watch::close();
         shown.map_err(|source| CliError::Write { path: "the terminal".into(), source })?;
+        if stopped.load(Ordering::Relaxed) {
+            code = exit::INTERRUPTED;
+        }
     }
     let summary = log::RunSummary { end: view.end.or(summary.end), ..summary };
     let state = match &summary.end {
@@ -253,7 +260,7 @@ pub(super) fn watch(store: &Store, run: Option<&str>) -> Result<u8, CliError> {
         None => "not heard to end".to_owned(),
     };
     reporter::say(&format!("run {}: {state}", summary.id));
-    Ok(exit::DONE)
+    Ok(code)
 }
 
 fn follow(screen: &mut Screen, view: &mut View, reader: &mut EventReader) {

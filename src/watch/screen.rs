@@ -31,7 +31,8 @@ const DRAW_EVERY: Duration = Duration::from_millis(100);
 static COVERED: AtomicBool = AtomicBool::new(false);
 /// Held while something is drawn, so that nobody closes the view in the middle of it.
 static DRAWING: Mutex<()> = Mutex::new(());
-/// What was written to stderr while it is covered.
+/// What was written to stderr while it is covered. Locked before anybody asks whether it is, or changes that: what is written
+/// while a view opens or closes is neither lost nor written into the view.
 static HELD_BACK: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -51,10 +52,11 @@ pub fn close() {
 
 /// [`close`] from a panic, which may have happened while something was drawn.
 pub fn close_anyway() {
+    let mut held_back = lock(&HELD_BACK);
     if COVERED.swap(false, Ordering::SeqCst) {
         disable_raw_mode().ok();
         execute!(io::stderr(), LeaveAlternateScreen, Show).ok();
-        io::stderr().write_all(&std::mem::take(&mut *lock(&HELD_BACK))).ok();
+        io::stderr().write_all(&std::mem::take(&mut *held_back)).ok();
     }
 }
 
@@ -68,8 +70,9 @@ pub struct Stderr;
 
 impl Write for Stderr {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let mut held_back = lock(&HELD_BACK);
         if COVERED.load(Ordering::SeqCst) {
-            lock(&HELD_BACK).extend_from_slice(bytes);
+            held_back.extend_from_slice(bytes);
             return Ok(bytes.len());
         }
         io::stderr().write(bytes)
@@ -117,8 +120,12 @@ impl Screen {
     pub fn open() -> io::Result<Self> {
         let terminal = Terminal::new(CrosstermBackend::new(BufWriter::new(io::stderr())))?;
         enable_raw_mode()?;
-        COVERED.store(true, Ordering::SeqCst);
-        execute!(io::stderr(), EnterAlternateScreen).inspect_err(|_| close())?;
+        let covered = {
+            let _held_back = lock(&HELD_BACK);
+            COVERED.store(true, Ordering::SeqCst);
+            execute!(io::stderr(), EnterAlternateScreen)
+        };
+        covered.inspect_err(|_| close())?;
         Ok(Self { terminal, drawn: None })
     }
 

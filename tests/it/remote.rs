@@ -18,7 +18,10 @@ use std::{
 use contract::Digest;
 use serde_json::{Value, json};
 
-use crate::project::{Project, files_below};
+use crate::{
+    project::{Project, files_below},
+    watch::{Terminal, after},
+};
 use proxy::Proxy;
 use site::{SECRET, Site};
 
@@ -493,4 +496,22 @@ fn without_an_answer_a_run_warns_once_and_ends_well() {
     }
     let run = nowhere.run(&project(&recipe(3)), &["run", "recipe.yaml"]).expect(0);
     assert!(run.stderr.contains("results not sent: `retort push` sends them"), "{}", run.stderr);
+}
+
+#[test]
+fn a_warning_that_came_while_the_run_was_watched_is_said_afterwards() {
+    let site = Site::folder();
+    site.run(&project(&recipe(1)), &["run", "recipe.yaml"]).expect(0);
+    for chunk in files_below(&site.path().join("retort-1/chunks")) {
+        fs::write(chunk, "x").unwrap();
+    }
+    let second = project(&recipe(1));
+    let terminal = Terminal::start(site.command(&second, &["run", "recipe.yaml", "--watch"]));
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(0), "{text:?}");
+    assert_eq!(
+        after(&text).matches("warning: `a[n=0]`: the remote's result is refused").count(),
+        1,
+        "{text:?}"
+    );
 }

@@ -14,13 +14,13 @@ use rustix::{
     termios::{LocalModes, Winsize, tcgetattr, tcsetwinsize},
 };
 
-use crate::project::Project;
+use crate::project::{Project, children};
 
 const ENTER: &str = "\u{1b}[?1049h";
 const LEAVE: &str = "\u{1b}[?1049l";
 
 /// A program in a terminal of its own.
-struct Terminal {
+pub(crate) struct Terminal {
     child: Child,
     ours: File,
     written: Arc<Mutex<Vec<u8>>>,
@@ -29,7 +29,7 @@ struct Terminal {
 }
 
 impl Terminal {
-    fn start(mut command: Command) -> Self {
+    pub(crate) fn start(mut command: Command) -> Self {
         let flags = OpenptFlags::RDWR | OpenptFlags::NOCTTY;
         let ours = openpt(flags).unwrap();
         grantpt(&ours).unwrap();
@@ -72,7 +72,7 @@ impl Terminal {
     }
 
     /// Waits for the end; the terminal has to be as it was.
-    fn end(mut self) -> (ExitStatus, String) {
+    pub(crate) fn end(mut self) -> (ExitStatus, String) {
         let status = self.child.wait().unwrap();
         assert_eq!(tcgetattr(&self.ours).unwrap().local_modes, self.before, "the terminal is not as it was");
         let Self { reader, ours, written, .. } = self;
@@ -96,7 +96,7 @@ fn watched(project: &Project) -> Terminal {
 }
 
 /// What came after the view.
-fn after(text: &str) -> &str {
+pub(crate) fn after(text: &str) -> &str {
     text.rsplit_once(LEAVE).unwrap().1
 }
 
@@ -169,12 +169,7 @@ fn a_panic_and_a_killed_cell_stay_behind_the_view() {
     project.write("recipe.yaml", recipe);
     let terminal = Terminal::start(project.command(&["run", "recipe.yaml", "--watch", "--devices", "0"]));
     terminal.wait_for("sheep");
-    // A thread other than the first started it.
-    let threads = std::fs::read_dir(format!("/proc/{}/task", terminal.child.id())).unwrap();
-    let children = threads.map(|thread| thread.unwrap().path().join("children"));
-    let children: String = children.filter_map(|list| std::fs::read_to_string(list).ok()).collect();
-    let cell = children.trim().parse().unwrap();
-    let cell = rustix::process::Pid::from_raw(cell).unwrap();
+    let cell = children(terminal.child.id())[0];
     rustix::process::kill_process(cell, rustix::process::Signal::KILL).unwrap();
     let (status, text) = terminal.end();
     assert_eq!(status.code(), Some(3), "{text:?}");
@@ -207,4 +202,21 @@ fn another_process_can_look_on() {
     assert!(run.wait().unwrap().success());
     assert_eq!(status.code(), Some(0), "{text:?}");
     assert!(text.contains("sheep") && after(&text).contains(": done"), "{text:?}");
+}
+
+#[test]
+fn a_signal_to_who_looks_on_gives_the_terminal_back_and_leaves_the_run_alone() {
+    let project = Project::resumable();
+    project.write("recipe.yaml", &RECIPE.replace("to: 40", "to: 200"));
+    let mut run = project.start(&["run", "recipe.yaml"]);
+    let runs = || std::fs::read_dir(project.path(".retort/runs")).into_iter().flatten().count();
+    crate::project::until("it runs", || runs() > 0);
+    let terminal = Terminal::start(project.command(&["watch", "counted"]));
+    terminal.wait_for("sheep");
+    let process = rustix::process::Pid::from_child(&terminal.child);
+    rustix::process::kill_process(process, rustix::process::Signal::TERM).unwrap();
+    let (status, text) = terminal.end();
+    assert_eq!(status.code(), Some(130), "{text:?}");
+    assert!(after(&text).contains("the run goes on"), "{text:?}");
+    assert!(run.wait().unwrap().success());
 }
