@@ -47,7 +47,7 @@ pub mod exit {
     pub const BUG: u8 = 1;
     /// The recipe or the arguments are wrong.
     pub const BAD_INPUT: u8 = 2;
-    /// A cell or a backend's test failed, or the store could not be used.
+    /// A cell or a backend's test failed, a cell did not make the same again, or the store could not be used.
     pub const FAILED: u8 = 3;
     /// For `plan` and `pull`: there is work to do.
     pub const WORK_TO_DO: u8 = 4;
@@ -66,8 +66,9 @@ struct Arguments {
     command: Command,
 }
 
-const EXIT_CODES: &str = "Exit codes: 0 done; 1 a bug in retort; 2 bad recipe or arguments; 3 a cell failed; \
-4 `plan` or `pull` found work to do; 130 interrupted";
+const EXIT_CODES: &str = "Exit codes: 0 done; 1 a bug in retort; 2 bad recipe or arguments; 3 a cell failed, `verify` found a \
+difference, `backends --test` found a fault, or the store could not be used; 4 `plan` or `pull` found work to do; \
+130 interrupted";
 
 #[derive(clap::Args)]
 struct RecipeArguments {
@@ -86,7 +87,7 @@ struct RemoteArguments {
     /// A remote cache, in place of the recipe's: `s3://bucket/prefix`, `gs://..`, `az://..`, a folder, or `none`
     #[arg(long, env = "RETORT_REMOTE", hide_env_values = true, value_name = "URL")]
     remote: Option<String>,
-    /// What runs do with it, in place of what the recipe says
+    /// What runs do with it, in place of what the recipe says; `read-write` where neither does
     #[arg(long, env = "RETORT_REMOTE_ACCESS", value_enum, value_name = "ACCESS")]
     remote_access: Option<Access>,
 }
@@ -241,8 +242,8 @@ enum Command {
         recipe: RecipeArguments,
         /// A cell, or a cell and one of its output ports: `student[method=mind,seed=1]:metrics`
         cell: String,
-        /// How many records of each file
-        #[arg(long, short = 'n', default_value_t = 5)]
+        /// How many records of each file; `all` shows every one
+        #[arg(long, short = 'n', default_value = "5", value_parser = records, value_name = "N")]
         records: usize,
         /// Print only where the artifact is
         #[arg(long)]
@@ -358,10 +359,10 @@ enum Command {
         /// What this attempt is called in its result
         #[arg(long, default_value = "by hand")]
         attempt: String,
-    },
         /// Stop when stdin ends, for whoever starts it and may be killed
         #[arg(long)]
         attended: bool,
+    },
     /// List the kinds of stages with their ports and params
     Kinds {
         /// One kind in full
@@ -558,7 +559,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
                 });
             }
             let (text, words) = words.split_last().expect("clap asks for two words or three");
-            let (model, backend) = find_model(kinds, &store, words, sets, backend)?;
+            let (model, backend) = find_model(kinds, &store, words, true, sets, backend)?;
             let question = Ask {
                 model: &model,
                 text,
@@ -571,7 +572,7 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
             models::ask(kinds, &question)
         }
         Command::Serve { words, host, port, name, sets, backend } => {
-            let (model, backend) = find_model(kinds, &store, &words, sets, backend)?;
+            let (model, backend) = find_model(kinds, &store, &words, false, sets, backend)?;
             let name = match (name, &words[..]) {
                 (Some(name), _) => name,
                 (None, [folder]) => models::name(Path::new(folder)),
@@ -612,11 +613,20 @@ fn command(kinds: &'static Kinds, arguments: Arguments) -> Result<u8, CliError> 
     }
 }
 
-/// The model that a folder, or a recipe and a cell, mean, and what to compute on.
+/// A number of records, or all of them.
+fn records(text: &str) -> Result<usize, String> {
+    match text {
+        "all" => Ok(usize::MAX),
+        text => text.parse().map_err(|_| "write a number, or `all`".to_owned()),
+    }
+}
+
+/// The model that a folder, or a recipe and a cell, mean, and what to compute on; `question` is whether one comes after them.
 fn find_model(
     kinds: &Kinds,
     store: &dyn Fn() -> Result<Store, CliError>,
     words: &[String],
+    question: bool,
     sets: Vec<String>,
     backend: Option<String>,
 ) -> Result<(PathBuf, contract::Backend), CliError> {
@@ -625,7 +635,20 @@ fn find_model(
             let graph = load(kinds, &RecipeArguments { recipe: recipe.into(), sets, backend })?;
             Ok((models::find(&graph, &store()?, cell)?, graph.backend))
         }
-        words => Ok((models::there(&words.concat())?, models::backend(kinds, backend.as_deref())?)),
+        words => {
+            let word = words.concat();
+            if word.ends_with(".yaml") || word.ends_with(".yml") {
+                let (needs, usage) = match question {
+                    true => ("a cell and a question", format!("ask {word} CELL QUESTION")),
+                    false => ("a cell", format!("serve {word} CELL")),
+                };
+                return Err(CliError::Asked {
+                    message: format!("`{word}` is a recipe and needs {needs} after it"),
+                    help: Some(format!("`retort {usage}`; `retort plan --all {word}` names the cells")),
+                });
+            }
+            Ok((models::there(&word)?, models::backend(kinds, backend.as_deref())?))
+        }
     }
 }
 

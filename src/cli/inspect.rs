@@ -161,7 +161,7 @@ fn show_file(path: &Path, records: usize, text: &mut String) {
                 }
             }
             if lines.len() > records {
-                writeln!(text, "({} more; -n {} shows all)", lines.len() - records, lines.len()).ok();
+                writeln!(text, "({} more; `-n all` shows them)", lines.len() - records).ok();
             }
         }
         Some(_) | None => match fs::read_to_string(path) {
@@ -171,7 +171,7 @@ fn show_file(path: &Path, records: usize, text: &mut String) {
                     writeln!(text, "{}", visible(line)).ok();
                 }
                 if total > TEXT_LINES {
-                    writeln!(text, "({} more lines)", total - TEXT_LINES).ok();
+                    writeln!(text, "({} more lines; `--path` says where they are)", total - TEXT_LINES).ok();
                 }
             }
             Err(_) => text.push_str("(binary)\n"),
@@ -293,12 +293,21 @@ pub(super) fn logs(store: &Store, run: Option<&str>, cell: Option<&str>, json: b
             message: run.map_or("there are no runs yet".to_owned(), |run| format!("there is no run `{run}`")),
         });
     }
+    let is_meant = |event: &Value| {
+        cell.is_none_or(|cell| event["cell"].as_str().is_some_and(|of_cell| of_cell.contains(cell)))
+    };
+    if let Some(cell) = cell
+        && !events.iter().any(is_meant)
+    {
+        let run = run.unwrap_or_default();
+        return Err(CliError::Asked {
+            message: format!("run `{run}` tells of no cell whose name contains `{cell}`"),
+            help: Some(format!("`retort logs {run}` tells of all")),
+        });
+    }
     let (mut text, mut outputs) = (String::new(), Vec::new());
-    for mut event in events {
+    for mut event in events.into_iter().filter(is_meant) {
         let of_cell = event["cell"].as_str().unwrap_or_default();
-        if cell.is_some_and(|cell| !of_cell.contains(cell)) {
-            continue;
-        }
         if event["event"] == "placed"
             && let (Some(job), Some(path)) = (event["job"].as_str(), event["output"].as_str())
         {

@@ -79,7 +79,7 @@ fn params(root: &Value, schema: &Value, depth: usize, text: &mut String) {
         let default = match &property["default"] {
             Value::Null if required.contains(&name.as_str()) => " (required)".to_owned(),
             // Its documentation says it.
-            _ if about.contains("Default: ") => String::new(),
+            _ if about.contains("Default: ") || about.contains("Default ") => String::new(),
             // A block's defaults stand at its own params.
             Value::Null | Value::Object(_) => String::new(),
             default => format!(" (default {default})"),

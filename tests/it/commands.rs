@@ -20,6 +20,12 @@ fn the_custom_kind_example_does_what_its_header_says() {
     let runs = project.run(&["runs"]).expect(0);
     assert!(runs.stdout.contains("custom-kind  done  3 ran, 0 reused"), "{}", runs.stdout);
     let logs = project.run(&["logs", "--cell", "greeting"]).expect(0);
+    let nothing = project.run(&["logs", "--cell", "nosuch"]).expect(2);
+    assert!(
+        nothing.stderr.contains(" tells of no cell whose name contains `nosuch`\n"),
+        "{}",
+        nothing.stderr
+    );
     assert!(logs.stdout.contains("finished"), "{}", logs.stdout);
     assert!(!logs.stdout.contains("hello["), "{}", logs.stdout);
 }
@@ -122,6 +128,13 @@ fn kinds_schema_and_completions_print_data() {
     assert!(dataset.contains("task: ") && dataset.contains("(required)"), "{dataset}");
     let teacher = project.run(&["kinds", "teacher"]).expect(0).stdout;
     assert!(teacher.contains("Requests under way at once. Default: 8.\n"), "{teacher}");
+    // What the documentation of a param says already is not said again, however it is written.
+    for kind in kinds.lines().filter_map(|line| line.split_once(": ")).filter(|(kind, _)| !kind.contains(' '))
+    {
+        let told = project.run(&["kinds", kind.0]).expect(0).stdout;
+        let twice = |line: &&str| line.contains("Default ") && line.contains("(default ");
+        assert_eq!(told.lines().find(twice), None);
+    }
     let all: serde_json::Value =
         serde_json::from_str(&project.run(&["kinds", "--json"]).expect(0).stdout).unwrap();
     assert!(all.as_array().unwrap().len() >= 4);
@@ -140,6 +153,11 @@ fn a_question_that_cannot_be_asked_is_refused_with_a_remedy() {
             &["ask", "model", "Why?", "--max-new-tokens", "0"],
             "error: an answer has at least one token\nhelp: ",
         ),
+        (
+            &["ask", "as.yaml", "base"],
+            "error: `as.yaml` is a recipe and needs a cell and a question after it\nhelp: `retort ask as.yaml CELL ",
+        ),
+        (&["serve", "as.yaml"], "error: `as.yaml` is a recipe and needs a cell after it\nhelp: "),
         (&["ask", "model", "Why?", "--backend", "gpu"], "error: unknown backend `gpu`\nhelp: "),
         // Without burn, nothing can be asked at all.
         (&["ask", "model", "Why?", "--task", "poetry"], "\nhelp: "),
@@ -158,4 +176,23 @@ fn init_writes_a_recipe_once() {
     assert!(spaced.stderr.ends_with(": now `retort run 'it'\\''s new/recipe.yaml'`\n"), "{}", spaced.stderr);
     let again = project.run(&["init", "new"]).expect(2);
     assert!(again.stderr.contains("is there already"), "{}", again.stderr);
+}
+
+#[test]
+fn show_tells_how_to_see_all_and_does() {
+    let project = Project::retort();
+    project.write(
+        "recipe.yaml",
+        "recipe: r\nstages:\n  q: {uses: dataset, with: {task: arithmetic, split: train, count: 9}}\n",
+    );
+    project.run(&["run", "recipe.yaml"]).expect(0);
+    let shown = |arguments: &[&str]| {
+        let shown =
+            project.run(&[&["show", "recipe.yaml", "q:questions"], arguments].concat()).expect(0).stdout;
+        (shown.matches("\n- ").count(), shown.contains("(4 more; `-n all` shows them)"))
+    };
+    assert_eq!(shown(&[]), (5, true));
+    assert_eq!(shown(&["-n", "all"]), (9, false));
+    let wrong = project.run(&["show", "recipe.yaml", "q", "-n", "most"]).expect(2);
+    assert!(wrong.stderr.contains("write a number, or `all`"), "{}", wrong.stderr);
 }
