@@ -3,9 +3,9 @@
 //! Most are known when a recipe is checked, from the labels of what is joined: a mistake then costs no training. What is
 //! only known from results, such as the task they were measured on, is checked again when the table is made.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use contract::{Setting, suggest};
+use contract::{Joined, Setting, suggest};
 
 use crate::{ReportParams, default_over, expression};
 
@@ -32,35 +32,22 @@ pub(crate) fn check_joined(params: &ReportParams, setting: &Setting<'_>) -> Mist
     if scores.is_empty() {
         return mistakes;
     }
-    let axes: BTreeMap<&str, ()> =
-        scores.iter().flat_map(|joined| joined.labels.keys()).map(|axis| (axis.as_str(), ())).collect();
-    let mut known_axis = |field: &str, axis: &str| {
-        let known = axis == "task" || axes.contains_key(axis);
+    let mut axes: BTreeSet<&str> =
+        scores.iter().flat_map(|joined| joined.labels.keys()).map(String::as_str).collect();
+    axes.insert("task");
+    let mut is_axis = |field: &str, axis: &str| {
+        let known = axes.contains(axis);
         if !known {
-            let known = axes.keys().chain([&"task"]).map(|axis| (*axis).to_owned()).collect();
+            let known = axes.iter().map(|axis| (*axis).to_owned()).collect();
             mistakes.push((pointer(&[field]), unknown("axis", axis, known)));
         }
         known
     };
-    let has_rows = known_axis("rows", &params.rows);
-    let has_columns = known_axis("columns", &params.columns);
+    let rows = is_axis("rows", &params.rows).then(|| names_on(scores, &params.rows)).flatten();
+    let columns = is_axis("columns", &params.columns).then(|| names_on(scores, &params.columns)).flatten();
     if params.over != default_over() {
-        known_axis("over", &params.over);
+        is_axis("over", &params.over);
     }
-    let names_on = |axis: &str| -> Option<Vec<String>> {
-        // Without a label, the task measured on stands for `task`, which only results tell.
-        let stage =
-            |joined: &contract::Joined<'_>| joined.labels.get("stage").filter(|_| axis != "task").cloned();
-        let mut names = scores
-            .iter()
-            .map(|joined| joined.labels.get(axis).cloned().or_else(|| stage(joined)))
-            .collect::<Option<Vec<String>>>()?;
-        names.sort_unstable();
-        names.dedup();
-        Some(names)
-    };
-    let rows = has_rows.then(|| names_on(&params.rows)).flatten();
-    let columns = has_columns.then(|| names_on(&params.columns)).flatten();
     mistakes.extend(check(params, rows.as_deref(), columns.as_deref()));
     if let (Some(rows), Some(columns)) = (&rows, &columns) {
         let known = [rows.as_slice(), columns].concat();
@@ -77,6 +64,17 @@ pub(crate) fn check_joined(params: &ReportParams, setting: &Setting<'_>) -> Mist
         }
     }
     mistakes
+}
+
+/// What the results are called on an axis, in order; `None` where only they tell: without a label, the task measured on stands
+/// for `task`.
+fn names_on(scores: &[Joined<'_>], axis: &str) -> Option<Vec<String>> {
+    let name = |joined: &Joined<'_>| {
+        let stage = joined.labels.get("stage").filter(|_| axis != "task");
+        joined.labels.get(axis).or(stage).cloned()
+    };
+    let names: BTreeSet<String> = scores.iter().map(name).collect::<Option<_>>()?;
+    Some(names.into_iter().collect())
 }
 
 /// The row of a training.
