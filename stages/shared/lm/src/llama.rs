@@ -696,9 +696,9 @@ mod tests {
                 let gradients = (out.clone() * leaf(4, [batch, 6, queries, 4])).sum().backward();
                 [
                     out.inner(),
-                    q.grad(&gradients).unwrap(),
-                    k.grad(&gradients).unwrap(),
-                    v.grad(&gradients).unwrap(),
+                    q.grad(&gradients).expect("it is in the loss"),
+                    k.grad(&gradients).expect("it is in the loss"),
+                    v.grad(&gradients).expect("it is in the loss"),
                 ]
                 .map(|x| x.into_data().iter::<f64>().collect::<Vec<f64>>())
             };
