@@ -217,7 +217,7 @@ impl Default for View {
 
 impl Cell {
     fn measure(&mut self, name: &str, step: f64, value: f64, time: SystemTime) {
-        if name == "tokens" {
+        if name == "tokens_so_far" {
             let (_, before, at) = self.rate;
             let gone = time.duration_since(at).unwrap_or_default().as_secs_f64();
             let first = before == 0.0;

@@ -38,7 +38,7 @@ fn recorded() -> Vec<Value> {
                 json!({"event": "progress", "cell": cell, "done": step, "total": 60, "unit": "steps"});
             events.push(event(second, progress));
             events.push(metric(second, cell, "loss", step, loss));
-            events.push(metric(second, cell, "tokens", step, 1500.0 * step as f64));
+            events.push(metric(second, cell, "tokens_so_far", step, 1500.0 * step as f64));
         }
         for (perspective, weight) in [("planning", 0.7), ("analogy", 0.3), ("socratic", 0.0)] {
             events.push(metric(second, mind, &format!("alpha/{perspective}"), step, weight));
