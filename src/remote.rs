@@ -67,6 +67,7 @@ const LAYOUT: &str = "retort-1";
 struct StorageError(String);
 
 /// What became of a write.
+#[cfg_attr(not(feature = "remote"), allow(dead_code, reason = "only storage writes"))]
 enum Put {
     Written,
     /// Something is there already, and stays.
