@@ -47,8 +47,13 @@ fn a_student_in_bf16_needs_a_backend_that_has_it() {
 #[test]
 fn the_pipeline_runs_on_tch_in_both_number_formats() {
     let project = Project::retort();
-    let run = project.run(&arguments("run", &["--backend", "tch"])).expect(0);
+    // A process for each cell that computes, with one of two devices; that there are none here LibTorch finds out by itself.
+    let run = project.run(&arguments("run", &["--backend", "tch", "--devices", "0,1"])).expect(0);
     assert!(run.stdout.contains("mind"), "{}", run.stdout);
+    let slower = ["--backend", "tch", "--set", "stages.student.with.learning_rate=2e-4"];
+    let plan = project.run(&arguments("plan", &slower)).expect(4).stdout;
+    let costs = |line: &&str| line.starts_with("time   student: ") && line.contains(" device-minutes; ");
+    assert!(plan.lines().any(|line| costs(&line)), "{plan}");
     let bf16 = ["--backend", "tch", "--set", "stages.student.with.dtype=bf16"];
     let run = project.run(&arguments("run", &bf16)).expect(0);
     assert!(run.ran().contains("student[method=mind,seed=1]"), "{}", run.stderr);
