@@ -4,13 +4,14 @@
 
 use std::collections::BTreeMap;
 
+use statistics::{Estimate, RunAnswers};
+
 use crate::{
-    Cell, Claim, ClaimResult, Column, Difference, Mark, ReportParams, Row, Side, TableData, Value, Verdict,
-    estimate::Estimate,
+    Cell, Claim, ClaimResult, Column, Difference, Mark, ReportParams, Row, Run, Side, TableData, Value,
+    Verdict,
     expression::{self, Rows},
     notes,
     results::{Outcome, Results},
-    statistics,
 };
 
 /// A cell with what it is estimated from.
@@ -27,7 +28,7 @@ fn difference(grid: &Grid, left: (usize, usize), right: (usize, usize), shown: V
     let (a, b) = (&grid[&left].estimate, &grid[&right].estimate);
     let difference =
         if left.0 == right.0 { Estimate::within_row(&[(1.0, a), (-1.0, b)]) } else { a.minus(b) };
-    Difference { value: difference.value, interval: difference.interval(shown.is_rate()) }
+    Difference { value: difference.value(), interval: difference.interval(shown.is_rate()) }
 }
 
 /// Computes everything a table shows.
@@ -109,16 +110,25 @@ pub(crate) fn table(params: &ReportParams, results: Results) -> TableData {
     table
 }
 
+fn run_answers(outcome: &Outcome) -> RunAnswers<'_> {
+    RunAnswers {
+        label: outcome.over.as_deref(),
+        value: outcome.value,
+        questions: outcome.questions.as_str(),
+        answers: &outcome.answers,
+    }
+}
+
 /// The cell of some runs.
 fn cell(outcomes: &[Outcome], shown: Value) -> Estimated {
-    let estimate = Estimate::mean_of_runs(outcomes);
+    let estimate = Estimate::mean_of_runs(&outcomes.iter().map(run_answers).collect::<Vec<_>>());
     let questions = outcomes.iter().map(|outcome| outcome.scores.questions).min().unwrap_or_default();
     let rate = |name: &str| {
         let values: Option<Vec<f64>> =
             outcomes.iter().map(|outcome| outcome.scores.values.get(name).copied()).collect();
         values.map(|values| statistics::mean(&values))
     };
-    let interval = interval(&estimate, &[(estimate.value, questions)], shown);
+    let interval = interval(&estimate, &[(estimate.value(), questions)], shown);
     let rates = [rate("unparsed"), rate("truncated"), rate("undecided")];
     Estimated { cell: finished(&estimate, interval, questions, rates), estimate }
 }
@@ -142,17 +152,9 @@ fn mean_cell(grid: &Grid, row: usize, columns: &[usize], shown: Value) -> Option
     Some(Estimated { cell: finished(&estimate, interval, questions, rates), estimate })
 }
 
-/// The interval of a cell that is the mean of some columns, each with its questions: of rates Wilson's over the questions,
-/// and with several runs the smallest that also holds the estimate's.
+/// The interval of a cell that is the mean of some columns, each with its mean and its questions.
 fn interval(estimate: &Estimate, columns: &[(f64, usize)], shown: Value) -> (f64, f64) {
-    let own = estimate.interval(shown.is_rate());
-    if !shown.is_rate() {
-        return own;
-    }
-    let of_column = |(mean, questions): &(f64, usize)| (*mean, statistics::wilson(*mean, *questions));
-    let parts: Vec<(f64, (f64, f64))> = columns.iter().map(of_column).collect();
-    let over_questions = statistics::interval_of_mean(&parts);
-    if estimate.samples_runs() { statistics::hull(over_questions, own) } else { over_questions }
+    if shown.is_rate() { estimate.interval_of_rate(columns) } else { estimate.interval(false) }
 }
 
 fn finished(
@@ -161,12 +163,13 @@ fn finished(
     questions: usize,
     [unparsed, truncated, undecided]: [Option<f64>; 3],
 ) -> Cell {
-    let values: Vec<f64> = estimate.runs.iter().map(|run| run.value).collect();
+    let run = |run: &statistics::Run| Run { over: run.label.clone(), value: run.value };
+    let values: Vec<f64> = estimate.runs().iter().map(|run| run.value).collect();
     Cell {
-        mean: estimate.value,
+        mean: estimate.value(),
         standard_deviation: statistics::standard_deviation(&values),
         interval,
-        runs: estimate.runs.clone(),
+        runs: estimate.runs().iter().map(run).collect(),
         questions,
         unparsed,
         truncated,

@@ -17,13 +17,11 @@ pub mod page;
 
 mod build;
 mod compare;
-mod estimate;
 mod expression;
 mod names;
 mod notes;
 mod render;
 mod results;
-mod statistics;
 
 use std::{collections::BTreeMap, fs, path::Path};
 

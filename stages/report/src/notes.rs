@@ -1,6 +1,6 @@
 //! The sentences under a table: how its numbers are made, and what a reader should know before believing them.
 
-use crate::{Cell, Mark, Row, TableData, statistics};
+use crate::{Cell, Mark, Row, TableData};
 
 /// How the numbers are made; `one_base` as in [`crate::ReportParams`].
 pub(crate) fn explain(table: &TableData, one_base: bool) -> Vec<String> {

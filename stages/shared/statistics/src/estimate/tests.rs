@@ -1,6 +1,5 @@
 //! Intervals worked out by hand, and how often they hold the truth.
 
-use contract::records::Scores;
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -8,19 +7,18 @@ use super::*;
 
 /// Runs with the answers to one set of questions, named by their place.
 fn row(questions: &str, runs: &[Vec<f64>]) -> Estimate {
-    let outcome = |(place, answers): (usize, &Vec<f64>)| Outcome {
-        over: Some(place.to_string()),
-        scores: Scores {
-            task: "task".into(),
-            profile: "mind".into(),
-            questions: answers.len(),
-            values: BTreeMap::new(),
-        },
-        value: statistics::mean(answers),
-        answers: answers.clone(),
-        questions: Digest::of_bytes(questions.as_bytes()),
-    };
-    Estimate::mean_of_runs(&runs.iter().enumerate().map(outcome).collect::<Vec<_>>())
+    let labels: Vec<String> = (0..runs.len()).map(|place| place.to_string()).collect();
+    let answered: Vec<RunAnswers<'_>> = labels
+        .iter()
+        .zip(runs)
+        .map(|(label, answers)| RunAnswers {
+            label: Some(label),
+            value: intervals::mean(answers),
+            questions,
+            answers,
+        })
+        .collect();
+    Estimate::mean_of_runs(&answered)
 }
 
 fn right(right: usize, questions: usize) -> Vec<f64> {
@@ -63,7 +61,7 @@ fn a_mean_of_columns_takes_its_runs_as_one() {
     assert_eq!(lacks.runs.len(), 1);
     // Both lack another: (0.5 * sqrt(1) + 0.5 * sqrt(1))^2.
     let mut other = row("y", &[vec![1.0; 3], vec![3.0; 3]]);
-    other.runs[1].over = Some("2".to_owned());
+    other.runs[1].label = Some("2".to_owned());
     let lacks = Estimate::within_row(&[(0.5, &x), (0.5, &other)]);
     assert!((between_runs(&lacks) - 1.0).abs() < 1e-9);
 }
@@ -78,6 +76,17 @@ fn agreement_leaves_the_chance_of_questions() {
     assert!(low < 0.32 && high > 0.48, "{low} {high}");
     let (low, high) = row("x", &[vec![1.0], vec![1.0]]).minus(&row("x", &[vec![0.0]])).interval(true);
     assert!(low < 0.0 && high == 1.0, "{low} {high}");
+}
+
+#[test]
+fn the_interval_of_a_rate_is_wilsons_or_holds_it() {
+    let wilson = intervals::wilson(0.4, 100);
+    assert_eq!(row("x", &[right(40, 100)]).interval_of_rate(&[(0.4, 100)]), wilson);
+    let agree = row("x", &[right(40, 100), right(40, 100)]).interval_of_rate(&[(0.4, 100)]);
+    assert!(agree.0 <= wilson.0 && agree.1 >= wilson.1, "{agree:?} is inside {wilson:?}");
+    // Runs of 0.2 and 0.6: one degree of freedom and a standard error of 0.2 leave nothing out.
+    let apart = row("x", &[right(20, 100), right(60, 100)]).interval_of_rate(&[(0.4, 100)]);
+    assert_eq!(apart, (0.0, 1.0));
 }
 
 #[test]

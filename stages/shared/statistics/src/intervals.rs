@@ -6,19 +6,19 @@ use statrs::distribution::{ContinuousCDF, StudentsT};
 const Z: f64 = 1.959_963_984_540_054;
 
 /// The mean; 0 of nothing.
-pub(crate) fn mean(values: &[f64]) -> f64 {
+pub fn mean(values: &[f64]) -> f64 {
     if values.is_empty() { 0.0 } else { values.iter().sum::<f64>() / values.len() as f64 }
 }
 
 /// The sample standard deviation, with `n - 1`; `None` below two values.
-pub(crate) fn standard_deviation(values: &[f64]) -> Option<f64> {
+pub fn standard_deviation(values: &[f64]) -> Option<f64> {
     let center = mean(values);
     let squares: f64 = values.iter().map(|value| (value - center).powi(2)).sum();
     (values.len() > 1).then(|| (squares / (values.len() - 1) as f64).sqrt())
 }
 
 /// Wilson's 95 % score interval of a rate over `n` questions.
-pub(crate) fn wilson(rate: f64, n: usize) -> (f64, f64) {
+pub fn wilson(rate: f64, n: usize) -> (f64, f64) {
     let n = n as f64;
     let z2 = Z * Z;
     let center = (rate + z2 / (2.0 * n)) / (1.0 + z2 / n);

@@ -12,21 +12,38 @@
 
 use std::collections::BTreeMap;
 
-use contract::Digest;
+use crate::intervals::{self, Variance};
 
-use crate::{
-    Run,
-    results::Outcome,
-    statistics::{self, Variance},
-};
+/// What one run answered to a set of questions.
+#[derive(Clone, Copy, Debug)]
+pub struct RunAnswers<'a> {
+    /// What tells the run from others of its row; `None` where nothing does.
+    pub label: Option<&'a str>,
+    /// The value of the run as a whole: the mean of `answers`, as it was measured.
+    pub value: f64,
+    /// A name of the set of questions that no other set has.
+    pub questions: &'a str,
+    /// What each question contributes, in an order that every run over the set shares.
+    pub answers: &'a [f64],
+}
+
+/// A run as a part of an estimate.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Run {
+    /// As in [`RunAnswers`].
+    pub label: Option<String>,
+    /// Its value, under the weights of the estimate.
+    pub value: f64,
+}
 
 /// A weighted sum of answers.
-pub(crate) struct Estimate {
-    pub(crate) value: f64,
+#[derive(Clone, Debug)]
+pub struct Estimate {
+    value: f64,
     /// By the questions asked.
-    asked: BTreeMap<Digest, Answers>,
-    /// The runs of its row, each with the same weights; those that it has in every member.
-    pub(crate) runs: Vec<Run>,
+    asked: BTreeMap<String, Answers>,
+    /// See [`Self::runs`].
+    runs: Vec<Run>,
     /// Whether `runs` are all it is made from.
     complete: bool,
     /// What the runs contribute to its variance.
@@ -34,7 +51,7 @@ pub(crate) struct Estimate {
 }
 
 /// Answers to one set of questions.
-#[derive(Default)]
+#[derive(Clone, Debug, Default)]
 struct Answers {
     /// One weighted sum a question, in the order of ids.
     sums: Vec<f64>,
@@ -44,39 +61,40 @@ struct Answers {
 
 impl Estimate {
     /// The mean of runs.
-    pub(crate) fn mean_of_runs(outcomes: &[Outcome]) -> Self {
-        let weight = 1.0 / outcomes.len() as f64;
+    pub fn mean_of_runs(answered: &[RunAnswers<'_>]) -> Self {
+        let weight = 1.0 / answered.len() as f64;
         let mut asked = BTreeMap::new();
-        for outcome in outcomes {
-            add(&mut asked, weight, &outcome.questions, &outcome.answers, (0.0, 1.0));
+        for run in answered {
+            add(&mut asked, weight, run.questions, run.answers, (0.0, 1.0));
         }
-        let run = |outcome: &Outcome| Run { over: outcome.over.clone(), value: outcome.value };
-        let runs: Vec<Run> = outcomes.iter().map(run).collect();
+        let run = |run: &RunAnswers<'_>| Run { label: run.label.map(str::to_owned), value: run.value };
+        let runs: Vec<Run> = answered.iter().map(run).collect();
         let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
         Self {
-            value: statistics::mean(&values),
+            value: intervals::mean(&values),
             asked,
             runs,
             complete: true,
-            between_runs: statistics::over_runs(&values).into_iter().collect(),
+            between_runs: intervals::over_runs(&values).into_iter().collect(),
         }
     }
 
     /// A weighted sum of estimates of one row.
-    pub(crate) fn within_row(members: &[(f64, &Self)]) -> Self {
+    pub fn within_row(members: &[(f64, &Self)]) -> Self {
         let in_every_member = |run: &Run| {
-            let of =
-                |member: &Self| member.runs.iter().find(|other| other.over == run.over).map(|run| run.value);
+            let of = |member: &Self| {
+                member.runs.iter().find(|other| other.label == run.label).map(|run| run.value)
+            };
             let values: Option<Vec<f64>> =
                 members.iter().map(|(weight, member)| Some(weight * of(member)?)).collect();
-            Some(Run { over: run.over.clone(), value: values?.iter().sum() })
+            Some(Run { label: run.label.clone(), value: values?.iter().sum() })
         };
         let runs: Vec<Run> =
             members.iter().take(1).flat_map(|(_, first)| &first.runs).filter_map(in_every_member).collect();
         let complete = members.iter().all(|(_, member)| member.complete && member.runs.len() == runs.len());
         let between_runs = if complete {
             let values: Vec<f64> = runs.iter().map(|run| run.value).collect();
-            statistics::over_runs(&values).into_iter().collect()
+            intervals::over_runs(&values).into_iter().collect()
         } else {
             // Which runs belong together is not known of all: as much as there could be (Cauchy and Schwarz).
             let parts = weighted(members);
@@ -87,7 +105,7 @@ impl Estimate {
     }
 
     /// The difference to an estimate of another row.
-    pub(crate) fn minus(&self, other: &Self) -> Self {
+    pub fn minus(&self, other: &Self) -> Self {
         Self::sum(&[(1.0, self), (-1.0, other)])
     }
 
@@ -103,45 +121,62 @@ impl Estimate {
         Self { value, asked, runs: Vec::new(), complete: false, between_runs: weighted(members) }
     }
 
+    /// The sum itself.
+    pub fn value(&self) -> f64 {
+        self.value
+    }
+
+    /// The runs of its row, each with the same weights; those that it has in every member.
+    pub fn runs(&self) -> &[Run] {
+        &self.runs
+    }
+
     /// Whether both were asked the same questions.
-    pub(crate) fn asked_as(&self, other: &Self) -> bool {
+    pub fn asked_as(&self, other: &Self) -> bool {
         self.asked.keys().eq(other.asked.keys())
     }
 
     /// Whether chance of runs is in its interval.
-    pub(crate) fn samples_runs(&self) -> bool {
+    fn samples_runs(&self) -> bool {
         !self.between_runs.is_empty()
     }
 
     /// The 95 % interval; `rate` says that answers are between 0 and 1. It holds the value, which the pseudo-questions of a
     /// rate can leave off its center.
-    pub(crate) fn interval(&self, rate: bool) -> (f64, f64) {
+    pub fn interval(&self, rate: bool) -> (f64, f64) {
         let mut variances = self.between_runs.clone();
         let (mut center, mut least, mut most) = (0.0, 0.0, 0.0);
         for answers in self.asked.values() {
-            let (mean, variance) = statistics::over_questions(&answers.sums, rate.then_some(answers.range));
+            let (mean, variance) = intervals::over_questions(&answers.sums, rate.then_some(answers.range));
             variances.push(variance);
             center += mean;
             least += answers.range.0;
             most += answers.range.1;
         }
-        let half = statistics::half_width(&variances);
+        let half = intervals::half_width(&variances);
         let (mut low, mut high) = (center - half, center + half);
         if rate {
             (low, high) = (low.max(least), high.min(most));
         }
         (low.min(self.value), high.max(self.value))
     }
+
+    /// The 95 % interval of a rate that is the mean of some columns, each given by its rate and its questions: Wilson's over the
+    /// questions, and with several runs the smallest that also holds [`Self::interval`].
+    pub fn interval_of_rate(&self, columns: &[(f64, usize)]) -> (f64, f64) {
+        let of_column = |(rate, questions): &(f64, usize)| (*rate, intervals::wilson(*rate, *questions));
+        let parts: Vec<(f64, (f64, f64))> = columns.iter().map(of_column).collect();
+        let over_questions = intervals::interval_of_mean(&parts);
+        if self.samples_runs() {
+            intervals::hull(over_questions, self.interval(true))
+        } else {
+            over_questions
+        }
+    }
 }
 
-fn add(
-    asked: &mut BTreeMap<Digest, Answers>,
-    weight: f64,
-    questions: &Digest,
-    sums: &[f64],
-    range: (f64, f64),
-) {
-    let all = asked.entry(questions.clone()).or_default();
+fn add(asked: &mut BTreeMap<String, Answers>, weight: f64, questions: &str, sums: &[f64], range: (f64, f64)) {
+    let all = asked.entry(questions.to_owned()).or_default();
     all.sums.resize(sums.len(), 0.0);
     for (all, own) in all.sums.iter_mut().zip(sums) {
         *all += weight * own;
