@@ -4,9 +4,9 @@
 //! same questions. Backward transfer (Lopez-Paz and Ranzato, arXiv 1706.08840) is the mean change of the tasks that are not
 //! taught; what is forgotten is negative.
 //!
-//! Intervals are percentiles of a bootstrap that draws runs and questions; a run stands for all its tasks and steps, and a
-//! question for all runs and steps. That of an accuracy also holds Wilson's, which knows chance where every run agrees. Runs
-//! that start from one base student do not say how another would have come out.
+//! Intervals are those of the tables ([`statistics::Estimate`]): they sample questions and runs. A run is the same student at
+//! every step and on every task, so changes are paired in both. Runs that start from one base student do not say how another
+//! would have come out.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -18,13 +18,13 @@ use contract::{
     ArtifactType, Context, Input, Port, PortFlow, Stage, StageError, jsonl,
     records::{Prediction, Scores, files},
 };
-use rand::Rng;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use statistics::{Estimate, RunAnswers};
 
 use crate::{
     lines::{Lines, Panel},
-    picture::{mean, rounded},
+    picture::rounded,
     results::{SUMMARY, cell},
     subject::label,
 };
@@ -60,9 +60,6 @@ const TASK: &str = "task";
 /// The figure and its numbers, as files without ending.
 const FIGURE: &str = "forgetting";
 
-/// Bootstrap resamples.
-const RESAMPLES: usize = 2000;
-
 /// Why there are no curves.
 #[derive(Debug, thiserror::Error)]
 enum ForgettingError {
@@ -95,9 +92,9 @@ impl Stage for Forgetting {
     type Params = ForgettingParams;
 
     const NAME: &'static str = "forgetting";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const ABOUT: &'static str = "draws accuracy over training steps, in and out of distribution";
-    const SEEDED: bool = true;
+    const SEEDED: bool = false;
     const COMPUTES: bool = false;
     const INPUTS: &'static [Port] = &[Port::input(
         "scores",
@@ -126,7 +123,7 @@ impl Stage for Forgetting {
         }
         let students: Vec<Student> = students
             .into_iter()
-            .map(|(labels, tasks)| Student::new(labels, tasks, &params, context))
+            .map(|(labels, tasks)| Student::new(labels, tasks, &params))
             .collect::<Result<_, _>>()?;
         let folder = context.output("figures");
         let found = Found { params: &params, students };
@@ -145,12 +142,6 @@ type Labels = BTreeMap<String, String>;
 
 /// Whether each question was answered right, by step, run and question.
 type Answers = BTreeMap<usize, BTreeMap<String, BTreeMap<String, bool>>>;
-
-/// By step: 1 for right and 0 for wrong, by run and question.
-type Right = Vec<(usize, Vec<Vec<f64>>)>;
-
-/// A change of accuracy, and what resampling makes of it.
-type Change = (f64, Vec<f64>);
 
 /// The answers of each student, by its labels and by task.
 fn read(
@@ -187,35 +178,26 @@ fn named(labels: &Labels, task: &str) -> String {
 
 /// A number with its 95 % interval.
 #[derive(Clone, Copy, Debug, Serialize)]
-struct Estimate {
+struct Number {
     value: f64,
     interval: [f64; 2],
 }
 
-impl Estimate {
-    /// `resampled` is sorted by this.
-    fn new(value: f64, mut resampled: Vec<f64>) -> Self {
-        resampled.sort_by(f64::total_cmp);
-        let cut = RESAMPLES * 25 / 1000;
-        let ends = [resampled[cut], resampled[RESAMPLES - 1 - cut]];
-        Self { value: rounded(value), interval: ends.map(rounded) }
+impl Number {
+    fn new(value: f64, (low, high): (f64, f64)) -> Self {
+        Self { value: rounded(value), interval: [low, high].map(rounded) }
     }
 
-    /// Also what chance does to a rate over so many questions.
-    fn of_rate(self, questions: usize) -> Self {
-        let chance = wilson(self.value, questions).map(rounded);
-        let interval = [self.interval[0].min(chance[0]), self.interval[1].max(chance[1])];
-        Self { interval, ..self }
+    /// An accuracy over so many questions.
+    fn accuracy(estimate: &Estimate, questions: usize) -> Self {
+        Self::new(estimate.value(), estimate.interval_of_rate(&[(estimate.value(), questions)]))
     }
-}
 
-/// Wilson's 95 % score interval of a rate over `n` questions.
-fn wilson(rate: f64, n: usize) -> [f64; 2] {
-    const Z: f64 = 1.959_963_984_540_054;
-    let n = n as f64;
-    let center = (rate + Z * Z / (2.0 * n)) / (1.0 + Z * Z / n);
-    let half = Z / (1.0 + Z * Z / n) * (rate * (1.0 - rate) / n + Z * Z / (4.0 * n * n)).sqrt();
-    [(center - half).max(0.0), (center + half).min(1.0)]
+    /// A change from step 0 to a step: at step 0 none, whatever is sampled.
+    fn change(step: usize, estimate: &Estimate) -> Self {
+        let interval = if step == 0 { (0.0, 0.0) } else { estimate.interval(true) };
+        Self::new(estimate.value(), interval)
+    }
 }
 
 /// A student at a step, on one task.
@@ -223,9 +205,9 @@ fn wilson(rate: f64, n: usize) -> [f64; 2] {
 struct Point {
     step: usize,
     /// From 0 to 1.
-    accuracy: Estimate,
+    accuracy: Number,
     /// Accuracy less that at step 0.
-    change: Estimate,
+    change: Number,
 }
 
 /// A student on one task.
@@ -243,7 +225,7 @@ struct Curve {
 #[derive(Debug, Serialize)]
 struct Transfer {
     step: usize,
-    change: Estimate,
+    change: Number,
 }
 
 /// A student, its runs together.
@@ -262,33 +244,24 @@ impl Student {
         labels: Labels,
         tasks: BTreeMap<String, Answers>,
         params: &ForgettingParams,
-        context: &Context,
     ) -> Result<Self, StageError> {
-        // The same draws for all students: those of one task stay paired.
-        let mut rng = context.rng("runs");
-        let draws: Vec<u32> = (0..RESAMPLES * most_runs(&tasks)).map(|_| rng.random()).collect();
         let mut curves = Vec::new();
-        let mut elsewhere: Vec<BTreeMap<usize, Change>> = Vec::new();
+        let mut elsewhere: Vec<BTreeMap<usize, Estimate>> = Vec::new();
         for (task, answers) in tasks {
-            context.check_cancelled()?;
             let taught = params.taught.contains(&task);
-            let right = aligned(&answers, || named(&labels, &task))?;
-            let (runs, questions) = (right[0].1.len(), right[0].1[0].len());
-            let resampled = resample(&right, &draws, &mut context.rng(&format!("questions/{task}")));
-            let accuracy = |runs: &[Vec<f64>]| mean(&runs.iter().map(|run| mean(run)).collect::<Vec<_>>());
-            let start = (accuracy(&right[0].1), &resampled[0]);
-            let mut points = Vec::new();
-            let mut changes = BTreeMap::new();
-            for ((step, answered), drawn) in right.iter().zip(&resampled) {
-                let value = accuracy(answered);
-                let change: Vec<f64> = drawn.iter().zip(start.1).map(|(own, first)| own - first).collect();
-                points.push(Point {
-                    step: *step,
-                    accuracy: Estimate::new(value, drawn.clone()).of_rate(questions),
-                    change: Estimate::new(value - start.0, change.clone()),
-                });
-                changes.insert(*step, (value - start.0, change));
-            }
+            let accuracies = accuracies(&task, &answers, || named(&labels, &task))?;
+            let first = &accuracies[&0];
+            let changes: BTreeMap<usize, Estimate> = accuracies
+                .iter()
+                .map(|(step, own)| (*step, Estimate::within_row(&[(1.0, own), (-1.0, first)])))
+                .collect();
+            let (questions, runs) = (first_answers(&answers).len(), first.runs().len());
+            let point = |(step, accuracy): (&usize, &Estimate)| Point {
+                step: *step,
+                accuracy: Number::accuracy(accuracy, questions),
+                change: Number::change(*step, &changes[step]),
+            };
+            let points = accuracies.iter().map(point).collect();
             if !taught {
                 elsewhere.push(changes);
             }
@@ -304,60 +277,56 @@ impl Student {
     }
 }
 
-fn most_runs(tasks: &BTreeMap<String, Answers>) -> usize {
-    tasks.values().flat_map(|answers| answers.values()).map(BTreeMap::len).max().unwrap_or(1)
+/// The answers of a first run at a first step.
+fn first_answers(answers: &Answers) -> &BTreeMap<String, bool> {
+    let run = answers.values().next().and_then(|runs| runs.values().next());
+    run.expect("a task is known from a result of it")
 }
 
-/// Every step has to have the runs and questions of step 0.
-fn aligned(answers: &Answers, curve: impl Fn() -> String) -> Result<Right, ForgettingError> {
+/// Accuracies by step, each the mean of its runs; every step has to have the runs and questions of step 0.
+fn accuracies(
+    task: &str,
+    answers: &Answers,
+    curve: impl Fn() -> String,
+) -> Result<BTreeMap<usize, Estimate>, ForgettingError> {
     let first = answers.get(&0).ok_or_else(|| ForgettingError::NoStart { curve: curve() })?;
+    let questions: Vec<&String> = first_answers(answers).keys().collect();
     let same = |runs: &BTreeMap<String, BTreeMap<String, bool>>| {
-        let questions = first.values().next().map(|answers| answers.keys().collect::<Vec<_>>());
         runs.keys().eq(first.keys())
-            && runs.values().all(|answers| Some(answers.keys().collect()) == questions)
+            && runs.values().all(|answers| answers.keys().eq(questions.iter().copied()))
     };
-    let mut aligned = Vec::new();
-    for (step, runs) in answers {
-        if !same(runs) {
-            return Err(ForgettingError::Uneven { curve: curve(), step: *step });
-        }
-        let right =
-            |answers: &BTreeMap<String, bool>| answers.values().map(|right| f64::from(*right)).collect();
-        aligned.push((*step, runs.values().map(right).collect()));
+    if let Some((step, _)) = answers.iter().find(|(_, runs)| !same(runs)) {
+        return Err(ForgettingError::Uneven { curve: curve(), step: *step });
     }
-    Ok(aligned)
+    Ok(answers.iter().map(|(step, runs)| (*step, accuracy(task, runs))).collect())
 }
 
-/// Resampled accuracies, by step.
-fn resample(right: &[(usize, Vec<Vec<f64>>)], draws: &[u32], rng: &mut impl Rng) -> Vec<Vec<f64>> {
-    let (runs, questions) = (right[0].1.len(), right[0].1[0].len());
-    let mut resampled = vec![Vec::with_capacity(RESAMPLES); right.len()];
-    let per_resample = draws.len() / RESAMPLES;
-    for draws in draws.chunks(per_resample) {
-        let asked: Vec<usize> = (0..questions).map(|_| rng.random_range(0..questions)).collect();
-        for ((_, answered), resampled) in right.iter().zip(&mut resampled) {
-            let of_run = |draw: &u32| {
-                let run = &answered[((u64::from(*draw) * runs as u64) >> 32) as usize];
-                asked.iter().map(|question| run[*question]).sum::<f64>()
-            };
-            let total: f64 = draws[..runs].iter().map(of_run).sum();
-            resampled.push(total / (runs * questions) as f64);
-        }
-    }
-    resampled
+/// The mean of runs over the questions of a task.
+fn accuracy(task: &str, runs: &BTreeMap<String, BTreeMap<String, bool>>) -> Estimate {
+    let right: Vec<Vec<f64>> =
+        runs.values().map(|answers| answers.values().map(|right| f64::from(*right)).collect()).collect();
+    let answered: Vec<RunAnswers<'_>> = runs
+        .keys()
+        .zip(&right)
+        .map(|(run, answers)| RunAnswers {
+            label: Some(run),
+            value: statistics::mean(answers),
+            questions: task,
+            answers,
+        })
+        .collect();
+    Estimate::mean_of_runs(&answered)
 }
 
 /// The mean change over tasks, at the steps that all of them have.
-fn transfers(tasks: &[BTreeMap<usize, Change>]) -> Vec<Transfer> {
+fn transfers(tasks: &[BTreeMap<usize, Estimate>]) -> Vec<Transfer> {
     let Some(first) = tasks.first() else { return Vec::new() };
     let shared = first.keys().filter(|step| tasks.iter().all(|task| task.contains_key(step)));
+    let weight = 1.0 / tasks.len() as f64;
     shared
         .map(|step| {
-            let of = |value: &dyn Fn(&Change) -> f64| {
-                mean(&tasks.iter().map(|task| value(&task[step])).collect::<Vec<_>>())
-            };
-            let resampled = (0..RESAMPLES).map(|at| of(&|change| change.1[at])).collect();
-            Transfer { step: *step, change: Estimate::new(of(&|change| change.0), resampled) }
+            let changes: Vec<(f64, &Estimate)> = tasks.iter().map(|task| (weight, &task[step])).collect();
+            Transfer { step: *step, change: Number::change(*step, &Estimate::within_row(&changes)) }
         })
         .collect()
 }
@@ -389,16 +358,16 @@ impl Found<'_> {
             .flat_map(|student| &student.curves)
             .flat_map(|curve| curve.points.iter().map(|point| point.step))
             .collect();
-        let panel = |title: String, of: &dyn Fn(&Student) -> Vec<(usize, Estimate)>| {
-            let known: Vec<BTreeMap<usize, Estimate>> =
+        let panel = |title: String, of: &dyn Fn(&Student) -> Vec<(usize, Number)>| {
+            let known: Vec<BTreeMap<usize, Number>> =
                 self.students.iter().map(|student| of(student).into_iter().collect()).collect();
             let percent = |value: f64| 100.0 * value;
-            let values = known
-                .iter()
-                .map(|known| steps.iter().map(|step| known.get(step).map(|e| percent(e.value))).collect());
+            let values = known.iter().map(|known| {
+                steps.iter().map(|step| known.get(step).map(|number| percent(number.value))).collect()
+            });
             // A band goes over all steps or is not drawn.
             let bands = known.iter().map(|known| match known.len() == steps.len() {
-                true => known.values().map(|estimate| estimate.interval.map(percent)).collect(),
+                true => known.values().map(|number| number.interval.map(percent)).collect(),
                 false => Vec::new(),
             });
             Panel { title, values: values.collect(), bands: bands.collect() }
@@ -418,9 +387,13 @@ impl Found<'_> {
         }
         let first = self.students.first().and_then(|student| student.curves.first());
         let (questions, runs) = first.map_or((0, 0), |curve| (curve.questions, curve.runs));
+        let sampled = match self.runs() {
+            (_, 1) => "questions",
+            (1, _) => "questions and, if several, runs",
+            _ => "questions and runs",
+        };
         let subtitle = format!(
-            "By training step, evenly spaced; step 0 is the undistilled student. {questions} questions a task, \
-             runs: {runs}. Bands: 95 %."
+            "By step, evenly spaced; 0: undistilled. {questions} questions a task, runs: {runs}. Bands: 95 %, over {sampled}."
         );
         let models: Vec<String> = self.students.iter().map(|student| student.label.clone()).collect();
         let places: Vec<String> = steps.iter().map(usize::to_string).collect();
@@ -428,11 +401,35 @@ impl Found<'_> {
         Lines { title, subtitle: &subtitle, models: &models, places: &places, panels: &panels }.svg()
     }
 
+    /// The fewest and the most runs of a curve.
+    fn runs(&self) -> (usize, usize) {
+        let runs = || self.students.iter().flat_map(|student| &student.curves).map(|curve| curve.runs);
+        (runs().min().unwrap_or_default(), runs().max().unwrap_or_default())
+    }
+
+    /// What the summary's intervals sample.
+    fn sampled(&self) -> String {
+        let over = &self.params.over;
+        let runs = match self.runs() {
+            (_, 1) => {
+                return format!(
+                    "questions, paired, and no runs: nothing here says how another `{over}` would come out"
+                );
+            }
+            (1, _) => "the runs of each student, of one with one run the questions alone",
+            _ => "the runs of each student",
+        };
+        format!(
+            "questions, paired, and {runs}; where every `{over}` starts from one base student, no interval says how another would \
+             come out"
+        )
+    }
+
     /// `summary.md`.
     fn markdown(&self) -> String {
-        let points = |estimate: Estimate| {
-            let [low, high] = estimate.interval.map(|end| 100.0 * end);
-            format!("{:+.1} [{low:+.1}, {high:+.1}]", 100.0 * estimate.value)
+        let points = |number: Number| {
+            let [low, high] = number.interval.map(|end| 100.0 * end);
+            format!("{:+.1} [{low:+.1}, {high:+.1}]", 100.0 * number.value)
         };
         let mut text = "# Forgetting\n\n| student | task | undistilled, % | last step | accuracy, % | change, points | worst change, points | at step |\n|---|---|---:|---:|---:|---:|---:|---:|\n".to_owned();
         for student in &self.students {
@@ -462,11 +459,13 @@ impl Found<'_> {
             let last = last.map_or_else(|| "–".to_owned(), |last| points(last.change));
             writeln!(text, "| {} | {last} |", cell(&student.label)).expect("writing to a string cannot fail");
         }
-        text.push_str(
-            "\nChange: accuracy less that of step 0, the undistilled student, on the same questions. Backward transfer: the \
-             mean change at the last step over the tasks that are not taught. Intervals: 95 %, a bootstrap of runs and \
-             questions; where runs share one base student, they do not say how another would come out.\n",
-        );
+        writeln!(
+            text,
+            "\nChange: accuracy less that of step 0, the undistilled student. Backward transfer: the mean change at the last step over \
+             the tasks that are not taught. [ ] 95 % interval: Student's; it samples {}.",
+            self.sampled()
+        )
+        .expect("writing to a string cannot fail");
         text
     }
 }
@@ -545,36 +544,59 @@ mod tests {
         assert_eq!(last(0)["accuracy"]["value"], 0.55);
         assert_eq!(last(0)["change"]["value"], 0.45);
         assert_eq!(last(1)["change"]["value"], -0.5);
-        let ends = |curve: usize| {
-            let ends = last(curve)["change"]["interval"].as_array().unwrap();
-            (ends[0].as_f64().unwrap(), ends[1].as_f64().unwrap())
+        let ends = |number: &Value, low: f64, high: f64| {
+            let found = [0, 1].map(|end| number["interval"][end].as_f64().unwrap());
+            assert!((found[0] - low).abs() < 1e-4 && (found[1] - high).abs() < 1e-4, "{found:?}");
         };
-        // Half of the questions changed: a standard error of 0.5 / sqrt(40) to either side, times 1.96, within a tenth.
-        let (low, high) = ends(1);
-        assert!((low + 0.5 + 0.155).abs() < 0.03 && (high + 0.5 - 0.155).abs() < 0.03, "{low} {high}");
-        assert_eq!(ends(2), (0.0, 0.0), "every answer stayed as it was");
-        // The accuracy of `names` never moves, and chance still does something to it.
+        // 16 questions changed by 1, 4 by 1/2, 20 not; with -1 and 1 their mean is 3/7 and its variance (19 - 42 * (3/7)^2) / 42^2.
+        // Runs of 0.4 and 0.5 add 0.05^2. Student's quantile of 10.846 degrees of freedom is 2.2048: 3/7 ± 2.2048 * 0.09433.
+        ends(&last(0)["change"], 0.2206, 0.6365);
+        // Half of the questions changed, alike in both runs: -20/42 ± 2.0227 * sqrt(22 - 42 * (20/42)^2) / 42.
+        ends(&last(1)["change"], -0.6463, -0.3061);
+        // Every answer stayed as it was, and others of their kind might not have: 2.0227 * sqrt(2) / 42.
+        ends(&last(2)["change"], -0.0681, 0.0681);
+        // Step 0 is compared with itself.
+        ends(&student["curves"][2]["points"][0]["change"], 0.0, 0.0);
+        // The lower end is Student's over questions, 9/42 - 2.0227 * sqrt(9 - 42 * (9/42)^2) / 42, the upper Wilson's of 8 in 40.
         assert_eq!(last(2)["accuracy"]["value"], 0.2);
-        assert!(last(2)["accuracy"]["interval"][1].as_f64().unwrap() > 0.34);
+        ends(&last(2)["accuracy"], 0.0862, 0.3476);
         let transfer = &student["out_of_distribution"][1]["change"];
         assert_eq!(transfer["value"], -0.25, "the mean of -0.5 and 0");
-        assert!(transfer["interval"][1].as_f64().unwrap() < 0.0);
+        // -10/42 ± 2.0075 * 0.04529, with 51.2 degrees of freedom.
+        ends(transfer, -0.3290, -0.1472);
         let tags = tags(&file("forgetting.svg"));
         // Four panels, each with a band, a line and two markers; one legend entry.
         assert_eq!(tags.iter().filter(|tag| *tag == "path").count(), 4 * 4 + 1);
         assert!(file("summary.md").contains("| mind | dates | 75.0 | 10 | 25.0 | -50.0 ["));
-        assert!(file("summary.md").contains("| mind | -25.0 ["));
+        assert!(file("summary.md").contains("| mind | -25.0 [-32.9, -14.7] |"));
+        assert!(file("summary.md").contains("it samples questions, paired, and the runs of each student;"));
+        assert!(file("forgetting.svg").contains("runs: 2. Bands: 95 %, over questions and runs.<"));
     }
 
     #[test]
-    fn equal_inputs_give_equal_bytes() {
+    fn one_run_says_nothing_of_others() {
         let folder = tempfile::tempdir().unwrap();
-        let bench = bench(folder.path(), &RESULTS);
-        let run = || {
+        let one: Vec<_> = RESULTS.into_iter().filter(|(_, seed, ..)| *seed == "1").collect();
+        let bench = bench(folder.path(), &one);
+        bench.run(&Forgetting, &json!({"taught": ["sums"]})).unwrap();
+        let file = |name: &str| fs::read_to_string(bench.output("figures").join(name)).unwrap();
+        assert!(
+            file("summary.md").contains("and no runs: nothing here says how another `seed` would come out.")
+        );
+        assert!(file("forgetting.svg").contains("runs: 1. Bands: 95 %, over questions.<"));
+    }
+
+    #[test]
+    fn the_order_of_inputs_changes_nothing() {
+        let drawn = |results: &[(&str, &str, &str, &str, usize)]| {
+            let folder = tempfile::tempdir().unwrap();
+            let bench = bench(folder.path(), results);
             bench.run(&Forgetting, &json!({"taught": ["sums"]})).unwrap();
-            fs::read(bench.output("figures").join("forgetting.json")).unwrap()
+            fs::read_to_string(bench.output("figures").join("forgetting.json")).unwrap()
         };
-        assert_eq!(run(), run());
+        let mut reversed = RESULTS;
+        reversed.reverse();
+        assert_eq!(drawn(&RESULTS), drawn(&reversed));
     }
 
     #[test]
