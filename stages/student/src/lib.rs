@@ -167,7 +167,7 @@ impl Stage for Student {
     type Params = StudentParams;
 
     const NAME: &'static str = "student";
-    const VERSION: u32 = 6;
+    const VERSION: u32 = 7;
     const ABOUT: &'static str = "distils rationales into a model under an objective";
     const SEEDED: bool = true;
     const COMPUTES: bool = true;

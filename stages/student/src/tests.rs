@@ -1,7 +1,7 @@
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
     sync::atomic::{AtomicBool, Ordering},
@@ -253,6 +253,7 @@ fn a_training_that_diverges_fails_and_says_what_to_lower() {
 #[test]
 fn the_log_tells_the_story_of_mind() {
     let metrics = Cell::new().run("out", params(mind(), 3)).metrics();
+    let mut difficulties = BTreeSet::new();
     for metric in metrics {
         let values = metric.values;
         let alphas: f64 = PERSPECTIVES.iter().map(|p| values[&format!("alpha/{p}")]).sum();
@@ -265,7 +266,23 @@ fn the_log_tells_the_story_of_mind() {
             assert!(values.contains_key(&format!("{name}/analogy")));
         }
         assert_eq!(values.keys().filter(|name| name.starts_with("m/")).count(), 9);
+        // A mean over the questions of a step lies between those of its parts.
+        let parts = values.iter().filter(|(name, _)| name.starts_with("alpha_entropy_by_difficulty/"));
+        let parts: Vec<f64> = parts
+            .map(|(name, value)| {
+                difficulties.insert(name.clone());
+                *value
+            })
+            .collect();
+        let least = parts.iter().copied().fold(f64::INFINITY, f64::min);
+        let most = parts.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+        assert!(
+            least - 1e-9 <= values["alpha_entropy"] && values["alpha_entropy"] <= most + 1e-9,
+            "{parts:?}"
+        );
+        assert!(values.keys().any(|name| name.starts_with("alpha_by_difficulty/analogy/")));
     }
+    assert_eq!(difficulties.len(), 3, "{difficulties:?}");
 }
 
 #[test]

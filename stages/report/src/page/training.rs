@@ -27,7 +27,7 @@ const CURVE: usize = 100;
 const HEAT: usize = 40;
 
 /// Names that deserve an explanation, in the order of importance.
-const KNOWN: [(&str, &str); 12] = [
+const KNOWN: [(&str, &str); 15] = [
     ("loss", "loss: everything that is minimized"),
     ("l_sft", "L_SFT: cross-entropy of the rationales learned from"),
     ("l_cons", "L_cons: consistency of the answers after different rationales"),
@@ -35,6 +35,9 @@ const KNOWN: [(&str, &str); 12] = [
     ("i_dyn", "|I_dyn|: paths selected for a question"),
     ("alpha_entropy", "entropy of alpha, nats"),
     ("alpha", "alpha: weight of each perspective in the student's loss"),
+    ("alpha_by_difficulty", "alpha by the base student's loss on a question, mean of the last quarter"),
+    ("alpha_entropy_by_difficulty", "entropy of alpha, nats, by the base student's loss on a question"),
+    ("i_dyn_by_difficulty", "|I_dyn| by the base student's loss on a question"),
     ("s", "s: the assistant's score of each perspective"),
     ("l_real", "L_real: the student's loss on each perspective"),
     ("l_real_average", "L_real averaged with inertia: what the assistant learns to rank"),

@@ -201,6 +201,16 @@ pub struct Features {
 }
 
 impl Features {
+    /// The base student's mean loss on the rationales that a question has, in nats; 0 where there are none.
+    pub fn loss(&self, row: usize) -> f64 {
+        let of_row = row * self.paths..(row + 1) * self.paths;
+        let present =
+            self.losses[of_row.clone()].iter().zip(&self.mask[of_row]).filter(|(_, mask)| **mask > 0.0);
+        let (sum, count) =
+            present.fold((0.0, 0.0), |(sum, count), (loss, _)| (sum + f64::from(*loss), count + 1.0));
+        if count > 0.0 { sum / count } else { 0.0 }
+    }
+
     /// The rows of some questions: features `[rows, paths, size]` and mask `[rows, paths]`.
     pub fn rows(&self, rows: &[usize], device: &Device) -> (Tensor<3>, Tensor<2>) {
         let values = gather(&self.values, self.paths * self.size, rows);

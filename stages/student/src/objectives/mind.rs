@@ -109,6 +109,9 @@ impl MindParams {
     }
 }
 
+/// The questions of a training in three equal parts, by the base student's mean loss on their rationales; so named that they sort.
+const DIFFICULTIES: [&str; 3] = ["1 easy", "2 middle", "3 hard"];
+
 /// The objective with its assistant.
 pub(super) struct Mind {
     params: MindParams,
@@ -117,6 +120,8 @@ pub(super) struct Mind {
     features: Features,
     /// The row of each question in the features.
     rows: Vec<usize>,
+    /// Of each question, one of [`DIFFICULTIES`].
+    difficulty: Vec<&'static str>,
     assistant: Trainer<AssistantNetwork>,
     inertia: Inertia,
     /// Steps of the student since the last one of the assistant.
@@ -174,6 +179,7 @@ impl Mind {
                 *present &= features.mask[row * count + path] > 0.0;
             }
         }
+        let difficulty = difficulties(&rows.iter().map(|row| features.loss(*row)).collect::<Vec<_>>());
         let first = rows.iter().flat_map(|row| &features.losses[row * count..(row + 1) * count]);
         let inertia = Inertia::new(params.rho, count, first.map(|loss| f64::from(*loss)));
         let options = TrainOptions::new(params.assistant_learning_rate, Schedule::Constant);
@@ -183,6 +189,7 @@ impl Mind {
             present,
             features,
             rows,
+            difficulty,
             assistant: Trainer::new(network, options),
             inertia,
             waiting: 0,
@@ -207,14 +214,18 @@ impl Mind {
     fn log(&self, planned: &Planned, log: &mut StepLog) {
         let count = self.features.paths;
         for (slot, question) in planned.questions.iter().enumerate() {
-            let alphas = &planned.alphas[slot];
-            log.mean("i_dyn", alphas.iter().filter(|alpha| **alpha > 0.0).count() as f64);
+            let (alphas, difficulty) = (&planned.alphas[slot], self.difficulty[*question]);
+            let selected = alphas.iter().filter(|alpha| **alpha > 0.0).count() as f64;
+            log.mean("i_dyn", selected);
+            log.mean(format!("i_dyn_by_difficulty/{difficulty}"), selected);
             log.mean("alpha_entropy", entropy(alphas));
+            log.mean(format!("alpha_entropy_by_difficulty/{difficulty}"), entropy(alphas));
             let present = |path: &usize| self.present[*question][*path];
             for path in (0..count).filter(present) {
                 let perspective = &self.perspectives[path];
                 log.mean(format!("s/{perspective}"), planned.values[slot][path]);
                 log.mean(format!("alpha/{perspective}"), alphas[path]);
+                log.mean(format!("alpha_by_difficulty/{perspective}/{difficulty}"), alphas[path]);
                 let average = self.inertia.average(*question, path);
                 log.mean(format!("l_real_average/{perspective}"), average);
                 for (head, other) in self.perspectives.iter().enumerate() {
@@ -328,6 +339,17 @@ pub(super) fn alphas(scores: &[f64], present: &[bool], beta: f64, tau: f64) -> V
     weights.into_iter().map(|weight| weight / sum).collect()
 }
 
+/// The difficulty of each question by its loss; of equal ones the earlier is the easier.
+fn difficulties(losses: &[f64]) -> Vec<&'static str> {
+    let mut order: Vec<usize> = (0..losses.len()).collect();
+    order.sort_by(|a, b| losses[*a].total_cmp(&losses[*b]));
+    let mut difficulties = vec![DIFFICULTIES[0]; losses.len()];
+    for (place, question) in order.into_iter().enumerate() {
+        difficulties[question] = DIFFICULTIES[place * DIFFICULTIES.len() / losses.len()];
+    }
+    difficulties
+}
+
 /// In nats.
 fn entropy(alphas: &[f64]) -> f64 {
     -alphas.iter().filter(|alpha| **alpha > 0.0).map(|alpha| alpha * alpha.ln()).sum::<f64>()
@@ -343,6 +365,14 @@ mod tests {
 
     use super::*;
     use crate::forward::Answers;
+
+    #[test]
+    fn questions_are_split_in_thirds_by_loss() {
+        let [easy, middle, hard] = DIFFICULTIES;
+        assert_eq!(difficulties(&[3.0, 1.0, 2.0, 9.0, 0.5, 2.0]), [hard, easy, middle, hard, easy, middle]);
+        assert_eq!(difficulties(&[1.0, 2.0]), [easy, middle]);
+        assert!(difficulties(&[]).is_empty());
+    }
     use crate::objectives::{std_cot::StdCot, uniform::Uniform};
 
     fn close(left: f64, right: f64) {
