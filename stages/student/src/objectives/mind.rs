@@ -110,7 +110,7 @@ impl MindParams {
 }
 
 /// The questions of a training in three equal parts, by the base student's mean loss on their rationales; so named that they sort.
-const DIFFICULTIES: [&str; 3] = ["1 easy", "2 middle", "3 hard"];
+const DIFFICULTIES: [&str; 3] = ["1 easy", "2 mid", "3 hard"];
 
 /// The objective with its assistant.
 pub(super) struct Mind {
