@@ -85,7 +85,7 @@ impl FingerprintRecord {
             params,
             inputs,
             seed: seed.filter(|_| kind.seeded()),
-            backend: backend.map(|backend| contract::Backend { device_index: 0, ..backend.clone() }),
+            backend: backend.cloned(),
         }
     }
 
@@ -252,14 +252,5 @@ mod tests {
         assert_eq!(shown[1], "gone: 1 -> (absent)");
         assert_eq!(shown[2], "objective.mind.beta: 0.8 -> 0.5");
         assert!(shown[3].starts_with("input model: "), "{}", shown[3]);
-    }
-
-    #[test]
-    fn device_index_is_not_part_of_the_identity() {
-        let mut a = record(json!({}));
-        let mut b = record(json!({}));
-        a.backend = Some(contract::Backend { device_index: 0, ..contract::Backend::default() });
-        b.backend = Some(contract::Backend { device_index: 3, ..contract::Backend::default() });
-        assert_eq!(a.fingerprint(), b.fingerprint());
     }
 }

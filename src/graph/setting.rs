@@ -21,17 +21,15 @@ impl Graph {
         mistakes: &mut Vec<Diagnostic>,
     ) {
         let cell = &self.cells[index];
-        let inputs = cell.inputs.iter().map(|(port, sources)| {
-            (*port, sources.iter().map(|source| self.cells[source.cell].perspectives.as_deref()).collect())
-        });
         let joined = cell.inputs.iter().map(|(port, sources)| {
-            let joined = sources.iter().map(|source| Joined {
-                stage: &self.stages[self.cells[source.cell].stage].name,
-                labels: &source.labels,
+            let joined = sources.iter().map(|source| {
+                let from = &self.cells[source.cell];
+                let (stage, perspectives) = (&self.stages[from.stage].name, from.perspectives.as_deref());
+                Joined { stage, labels: &source.labels, perspectives }
             });
             (*port, joined.collect())
         });
-        let setting = Setting::new(&self.backend, inputs.collect()).with_joined(joined.collect());
+        let setting = Setting::new(&self.backend, joined.collect());
         let problems = cell.kind.check_setting(&cell.params, &setting);
         let perspectives = cell.kind.perspectives(&cell.params, &setting);
         mistakes.extend(problems.into_iter().map(|problem| in_params(with, what, problem)));

@@ -241,12 +241,16 @@ fn params_are_checked_before_anything_runs() {
 
 #[test]
 fn more_perspectives_than_there_are_cannot_be_asked_for() {
-    use contract::{Backend, Kind};
+    use std::collections::BTreeMap;
+
+    use contract::{Backend, Joined, Kind};
     let (backend, names) = (Backend::default(), ["planning".to_owned(), "analogy".to_owned()]);
     let problems = |wanted: usize, known: Option<&[String]>| {
         let params = Judge.resolve(&json!({"keep": {"min_correct": wanted}})).unwrap();
-        let inputs = std::collections::BTreeMap::from([("completions", vec![known])]);
-        Kind::check_setting(&Judge, &params, &Setting::new(&backend, inputs))
+        let labels = BTreeMap::new();
+        let joined = Joined { stage: "teacher", labels: &labels, perspectives: known };
+        let joined = BTreeMap::from([("completions", vec![joined])]);
+        Kind::check_setting(&Judge, &params, &Setting::new(&backend, joined))
     };
     let text = "3 is more than the 2 perspectives: no question could be kept";
     assert_eq!(problems(3, Some(&names)), [("/keep/min_correct".to_owned(), text.to_owned())]);

@@ -5,14 +5,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use contract::{Joined, Setting, suggest};
+use contract::{Joined, Setting, meant};
 
 use crate::{ReportParams, default_over, expression};
 
 /// Why a name in the params is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum NameError {
-    #[error("no {what} of the table is called `{name}`; {}", remedy(name, known))]
+    #[error("no {what} of the table is called `{name}`; {}", meant(name, known.iter().map(String::as_str)))]
     Unknown { what: &'static str, name: String, known: Vec<String> },
     #[error("group `{0}` has the name of a column")]
     Group(String),
@@ -132,13 +132,6 @@ pub(crate) fn check(params: &ReportParams, rows: Option<&[String]>, columns: Opt
 
 fn unknown(what: &'static str, name: &str, known: Vec<String>) -> NameError {
     NameError::Unknown { what, name: name.to_owned(), known }
-}
-
-fn remedy(name: &str, known: &[String]) -> String {
-    match suggest(name, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there are `{}`", known.join("`, `")),
-    }
 }
 
 /// A JSON pointer.

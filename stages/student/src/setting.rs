@@ -1,6 +1,6 @@
 //! Checks what a student is told against what it will read and compute on, before anything runs.
 
-use contract::{Setting, suggest};
+use contract::{Setting, meant};
 
 use crate::{ObjectiveParams, StudentError, StudentParams, objectives::chosen};
 
@@ -44,10 +44,7 @@ pub(crate) fn problems(params: &StudentParams, setting: &Setting<'_>) -> Vec<(St
 fn unwritten(name: &str, setting: &Setting<'_>) -> Option<String> {
     let known = setting.perspectives("rationales")?;
     let Err(StudentError::UnknownPerspective { name, known }) = chosen(name, &known) else { return None };
-    let meant = match suggest(&name, known.iter().map(String::as_str)) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("they are from `{}`", known.join("`, `")),
-    };
+    let meant = meant(&name, known.iter().map(String::as_str));
     Some(format!("no rationale is from perspective `{name}`; {meant}"))
 }
 
@@ -56,7 +53,7 @@ fn unwritten(name: &str, setting: &Setting<'_>) -> Option<String> {
 mod tests {
     use std::collections::BTreeMap;
 
-    use contract::Backend;
+    use contract::{Backend, Joined};
     use serde_json::{Value, json};
 
     use super::*;
@@ -64,10 +61,11 @@ mod tests {
     fn told(params: Value, joined: &[&'static str], backend: &str) -> Vec<(String, String)> {
         let params: StudentParams = serde_json::from_value(params).unwrap();
         let known = ["planning".to_owned(), "analogy".to_owned()];
-        let inputs: BTreeMap<&str, Vec<Option<&[String]>>> =
-            joined.iter().map(|port| (*port, vec![Some(known.as_slice())])).collect();
+        let labels = BTreeMap::new();
+        let one = Joined { stage: "judge", labels: &labels, perspectives: Some(&known) };
+        let joined = joined.iter().map(|port| (*port, vec![one])).collect();
         let backend = Backend { name: backend.to_owned(), ..Backend::default() };
-        problems(&params, &Setting::new(&backend, inputs))
+        problems(&params, &Setting::new(&backend, joined))
     }
 
     #[test]

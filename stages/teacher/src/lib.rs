@@ -22,9 +22,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use chat::Endpoint;
 use contract::{
     ArtifactType, Context, Digest, Estimate, FilePath, Outlook, Port, PortFlow, Setting, Stage, StageError,
-    jsonl,
+    jsonl, meant,
     records::{Question, QuestionRationales, Rationale, files},
-    suggest,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -398,15 +397,6 @@ fn check_templates(entries: &[String]) -> Vec<(String, String)> {
 
 /// The rationales of each question, in the order of the questions.
 type ByQuestion = Vec<Vec<Rationale>>;
-
-/// What a wrong name may have been meant for.
-fn meant<'a>(wrong: &str, known: impl IntoIterator<Item = &'a str>) -> String {
-    let known: Vec<&str> = known.into_iter().collect();
-    match suggest(wrong, known.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None => format!("there are `{}`", known.join("`, `")),
-    }
-}
 
 fn not_a_share(value: f64) -> Option<String> {
     (!(0.0..=1.0).contains(&value)).then(|| format!("{value} is not between 0 and 1"))

@@ -20,14 +20,11 @@ pub struct Backend {
     pub name: String,
     /// The number format, `f32`.
     pub dtype: String,
-    /// Which device of that backend; never part of a fingerprint.
-    #[serde(skip)]
-    pub device_index: usize,
 }
 
 impl Default for Backend {
     fn default() -> Self {
-        Self { name: "flex".into(), dtype: "f32".into(), device_index: 0 }
+        Self { name: "flex".into(), dtype: "f32".into() }
     }
 }
 

@@ -38,6 +38,6 @@ mod amount;
 pub use amount::seconds;
 
 mod suggest;
-pub use suggest::suggest;
+pub use suggest::{meant, suggest};
 
 pub mod bench;

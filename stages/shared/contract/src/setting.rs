@@ -7,8 +7,6 @@ use crate::Backend;
 /// What a cell will compute on and read, as far as that is known before anything runs.
 pub struct Setting<'a> {
     backend: &'a Backend,
-    /// By port, the perspectives of each artifact joined, where they are known.
-    inputs: BTreeMap<&'a str, Vec<Option<&'a [String]>>>,
     joined: BTreeMap<&'a str, Vec<Joined<'a>>>,
 }
 
@@ -19,18 +17,14 @@ pub struct Joined<'a> {
     pub stage: &'a str,
     /// Its labels, as [`crate::Input::labels`].
     pub labels: &'a BTreeMap<String, String>,
+    /// The perspectives it holds rationales of, where they are known.
+    pub perspectives: Option<&'a [String]>,
 }
 
 impl<'a> Setting<'a> {
-    /// Made by the engine, and by tests of a kind; `inputs` holds the ports that are joined.
-    pub fn new(backend: &'a Backend, inputs: BTreeMap<&'a str, Vec<Option<&'a [String]>>>) -> Self {
-        Self { backend, inputs, joined: BTreeMap::new() }
-    }
-
-    /// With the artifacts of each port.
-    #[must_use]
-    pub fn with_joined(self, joined: BTreeMap<&'a str, Vec<Joined<'a>>>) -> Self {
-        Self { joined, ..self }
+    /// Made by the engine, and by tests of a kind; `joined` holds the ports that are joined, each with its artifacts.
+    pub fn new(backend: &'a Backend, joined: BTreeMap<&'a str, Vec<Joined<'a>>>) -> Self {
+        Self { backend, joined }
     }
 
     /// The artifacts on a port.
@@ -45,14 +39,14 @@ impl<'a> Setting<'a> {
 
     /// Whether anything is joined to an input port.
     pub fn joins(&self, port: &str) -> bool {
-        self.inputs.contains_key(port)
+        self.joined.contains_key(port)
     }
 
     /// The perspectives of all artifacts on a port, each once; `None` where those of any are not known.
     pub fn perspectives(&self, port: &str) -> Option<Vec<String>> {
         let mut all: Vec<String> = Vec::new();
-        for perspectives in self.inputs.get(port)? {
-            for name in (*perspectives)? {
+        for joined in self.joined.get(port)? {
+            for name in joined.perspectives? {
                 if !all.contains(name) {
                     all.push(name.clone());
                 }
@@ -71,11 +65,15 @@ mod tests {
         let backend = Backend::default();
         let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
         let (one, two) = (names(&["planning", "analogy"]), names(&["socratic", "planning"]));
-        let inputs = BTreeMap::from([
-            ("both", vec![Some(one.as_slice()), Some(two.as_slice())]),
-            ("half", vec![Some(one.as_slice()), None]),
-        ]);
-        let setting = Setting::new(&backend, inputs);
+        let labels = BTreeMap::new();
+        let joined = |perspectives| Joined { stage: "teacher", labels: &labels, perspectives };
+        let setting = Setting::new(
+            &backend,
+            BTreeMap::from([
+                ("both", vec![joined(Some(one.as_slice())), joined(Some(two.as_slice()))]),
+                ("half", vec![joined(Some(one.as_slice())), joined(None)]),
+            ]),
+        );
         assert_eq!(setting.perspectives("both"), Some(names(&["planning", "analogy", "socratic"])));
         assert_eq!(setting.perspectives("half"), None);
         assert_eq!(setting.perspectives("none"), None);

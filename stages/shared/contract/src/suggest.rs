@@ -20,9 +20,24 @@ pub fn suggest<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -
     found.min_by_key(|(distance, _)| *distance).map(|(_, candidate)| candidate)
 }
 
+/// What a wrong name may have been meant for, for a sentence: the nearest candidate, or all of them.
+pub fn meant<'a>(wrong: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    let candidates: Vec<&str> = candidates.into_iter().collect();
+    match suggest(wrong, candidates.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None => format!("there are `{}`", candidates.join("`, `")),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_wrong_name_is_told_what_there_is() {
+        assert_eq!(meant("planing", ["planning", "analogy"]), "did you mean `planning`?");
+        assert_eq!(meant("x", ["planning", "analogy"]), "there are `planning`, `analogy`");
+    }
 
     #[test]
     fn suggests_only_what_is_near() {

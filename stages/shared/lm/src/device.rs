@@ -86,7 +86,7 @@ pub struct BackendInfo {
 
 /// Opens the device a cell computes on, without autodiff: training turns that on per module.
 pub fn open(backend: &Backend) -> Result<Device, DeviceError> {
-    let device = device(&backend.name, backend.device_index)?;
+    let device = device(&backend.name)?;
     if !DTYPES.contains(&backend.dtype.as_str()) {
         return Err(DeviceError::Dtype { name: backend.name.clone(), dtype: backend.dtype.clone() });
     }
@@ -101,18 +101,18 @@ pub(crate) fn is_flex(device: Device) -> bool {
 /// Every backend, with what stands in its way.
 pub fn list() -> Vec<BackendInfo> {
     let info = |name| {
-        let available = device(name, 0).map(drop);
+        let available = device(name).map(drop);
         BackendInfo { name, compiled: !matches!(available, Err(DeviceError::NotBuilt { .. })), available }
     };
     BACKENDS.into_iter().map(info).collect()
 }
 
-fn device(name: &str, index: usize) -> Result<Device, DeviceError> {
+fn device(name: &str) -> Result<Device, DeviceError> {
     match name {
         "flex" => Ok(Device::flex()),
-        "wgpu" => accelerator::wgpu(index),
-        "tch" => accelerator::tch(index),
-        "cuda" => accelerator::cuda(index),
+        "wgpu" => accelerator::wgpu(),
+        "tch" => accelerator::tch(),
+        "cuda" => accelerator::cuda(),
         other => Err(DeviceError::Unknown { name: other.to_owned() }),
     }
 }
@@ -124,13 +124,13 @@ mod accelerator {
     use super::{Device, DeviceError};
 
     #[cfg(feature = "wgpu")]
-    pub(super) fn wgpu(index: usize) -> Result<Device, DeviceError> {
-        nth("wgpu", DeviceType::Wgpu, index)
+    pub(super) fn wgpu() -> Result<Device, DeviceError> {
+        first("wgpu", DeviceType::Wgpu)
     }
 
     #[cfg(feature = "cuda")]
-    pub(super) fn cuda(index: usize) -> Result<Device, DeviceError> {
-        nth("cuda", DeviceType::Cuda, index)
+    pub(super) fn cuda() -> Result<Device, DeviceError> {
+        first("cuda", DeviceType::Cuda)
     }
 
     /// GPUs where LibTorch sees any, else the processor.
@@ -139,38 +139,33 @@ mod accelerator {
         deprecated,
         reason = "burn will drop LibTorch one day; until then it is the fastest way to train on a GPU"
     )]
-    pub(super) fn tch(index: usize) -> Result<Device, DeviceError> {
-        match nth("tch", DeviceType::LibTorch, index) {
-            Err(_) if index == 0 => Ok(Device::libtorch()),
-            found => found,
-        }
+    pub(super) fn tch() -> Result<Device, DeviceError> {
+        first("tch", DeviceType::LibTorch).or_else(|_| Ok(Device::libtorch()))
     }
 
+    /// The first device that this process sees: a run shares devices out by what it shows to each process.
+    ///
     /// Drivers report their absence by panicking; that is an answer, not a bug.
     #[cfg(any(feature = "wgpu", feature = "cuda", feature = "tch"))]
-    fn nth(name: &str, kind: DeviceType, index: usize) -> Result<Device, DeviceError> {
+    fn first(name: &str, kind: DeviceType) -> Result<Device, DeviceError> {
         let not_here = |why: String| DeviceError::NotHere { name: name.to_owned(), why };
         let devices = std::panic::catch_unwind(|| Device::enumerate(kind).into_vec())
             .map_err(|_| not_here("its driver or library did not start".into()))?;
-        let found = devices.len();
-        devices
-            .into_iter()
-            .nth(index)
-            .ok_or_else(|| not_here(format!("device {index} was asked for, {found} found")))
+        devices.into_iter().next().ok_or_else(|| not_here("it sees no device".into()))
     }
 
     #[cfg(not(feature = "wgpu"))]
-    pub(super) fn wgpu(_: usize) -> Result<Device, DeviceError> {
+    pub(super) fn wgpu() -> Result<Device, DeviceError> {
         Err(DeviceError::NotBuilt { name: "wgpu".into() })
     }
 
     #[cfg(not(feature = "cuda"))]
-    pub(super) fn cuda(_: usize) -> Result<Device, DeviceError> {
+    pub(super) fn cuda() -> Result<Device, DeviceError> {
         Err(DeviceError::NotBuilt { name: "cuda".into() })
     }
 
     #[cfg(not(feature = "tch"))]
-    pub(super) fn tch(_: usize) -> Result<Device, DeviceError> {
+    pub(super) fn tch() -> Result<Device, DeviceError> {
         Err(DeviceError::NotBuilt { name: "tch".into() })
     }
 }
