@@ -241,19 +241,30 @@ impl Drop for StopOnPanic<'_> {
     }
 }
 
+/// What a run works with, each owned by its caller.
+pub struct Given<'a> {
+    /// The cells.
+    pub graph: &'a Graph,
+    /// What becomes of them.
+    pub plan: &'a Plan,
+    /// Where results are.
+    pub store: &'a Store,
+    /// The latest result of each cell's name; gets those of this run.
+    pub history: &'a mut History,
+    /// The run's id.
+    pub run: &'a str,
+    /// How it is to run.
+    pub options: &'a RunOptions,
+    /// Set by whoever wants it to stop.
+    pub cancelled: &'a AtomicBool,
+    /// Whoever wants to know what happens.
+    pub listeners: &'a mut [&'a mut dyn Listener],
+}
+
 /// Runs what the plan says.
-#[expect(clippy::too_many_arguments, reason = "the run's surroundings, each owned by the caller")]
-pub fn run<'a>(
-    graph: &'a Graph,
-    plan: &'a Plan,
-    store: &'a Store,
-    history: &'a mut History,
-    run: &'a str,
-    options: &'a RunOptions,
-    cancelled: &'a AtomicBool,
-    listeners: &'a mut [&'a mut dyn Listener],
-) -> Outcome {
-    let mut state = Loop::new(graph, plan, store, history, run, options, cancelled, listeners);
+pub fn run(given: Given<'_>) -> Outcome {
+    let Given { graph, store, run, options, cancelled, .. } = given;
+    let mut state = Loop::new(given);
     let (sender, receiver) = mpsc::channel();
     thread::scope(|scope| {
         let _stop = StopOnPanic(cancelled);
@@ -308,17 +319,8 @@ pub fn run<'a>(
 }
 
 impl<'a> Loop<'a> {
-    #[expect(clippy::too_many_arguments, reason = "those of `run`")]
-    fn new(
-        graph: &'a Graph,
-        plan: &'a Plan,
-        store: &'a Store,
-        history: &'a mut History,
-        run: &'a str,
-        options: &'a RunOptions,
-        cancelled: &'a AtomicBool,
-        listeners: &'a mut [&'a mut dyn Listener],
-    ) -> Self {
+    fn new(given: Given<'a>) -> Self {
+        let Given { graph, plan, store, history, run, options, cancelled, listeners } = given;
         let mut downstream = vec![Vec::new(); graph.cells.len()];
         let mut pending = BTreeMap::new();
         for &cell in plan.decisions.keys() {

@@ -26,7 +26,7 @@ use crate::{
     recipe::{ExecutorDecl, SlurmDecl},
     remote::Remote,
     reporter::{Reporter, bytes, counted, say},
-    run::{Listener, Outcome, RunOptions, run as execute},
+    run::{Given, Listener, Outcome, RunOptions, run as execute},
     secrets,
     store::Store,
     watch::{self, Screen, Watch},
@@ -86,7 +86,16 @@ pub(super) fn run(
     let screen = if settings.watch { screen() } else { None };
     let mut watch = Watch::new(reporter, &log.began, screen);
     let listeners: &mut [&mut dyn Listener] = &mut [&mut log, &mut watch];
-    let outcome = execute(graph, &plan, store, &mut history, &id, &options, &cancelled, listeners);
+    let outcome = execute(Given {
+        graph,
+        plan: &plan,
+        store,
+        history: &mut history,
+        run: &id,
+        options: &options,
+        cancelled: &cancelled,
+        listeners,
+    });
     watch.finish();
     log.end(graph, &history, &outcome);
     print_tables(kinds, graph, store, &|cell| outcome.outputs.get(&cell).cloned())?;
